@@ -1,0 +1,31 @@
+# Needs Python 3.11 or newer and make; everything else goes into .venv.
+PYTHON ?= python3
+READY  := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test export docs clean
+
+help:  ## list these verbs
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+run: $(READY)  ## execute the studies into runs/ (DATA=pneumoniamnist refuses phantoms; ARGS="…" goes to `pneumo run`)
+	@.venv/bin/pneumo run $(if $(DATA),--data $(DATA)) $(ARGS)
+
+test: $(READY)  ## everything that CI checks (ARGS="00_data site" runs those alone)
+	@.venv/bin/python tools/check.py $(ARGS)
+
+export: $(READY)  ## bring pneumo/ and README.md in step with the notebooks
+	@.venv/bin/python tools/export.py
+
+docs: $(READY)  ## build the site into _docs/
+	@.venv/bin/python tools/docs.py
+
+clean:  ## remove what run, test and docs wrote, and .venv
+	rm -rf runs _proc _docs build dist *.egg-info .venv
+
+$(READY): settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("pneumo needs Python 3.11 or newer and found " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	@echo "Installing pneumo and what it needs into .venv (once, some minutes) …"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install -qq -e '.[dev]'
+	@touch $@
