@@ -6,7 +6,7 @@ READY  := .venv/ready
 .PHONY: help run test export docs clean
 
 help:  ## list these verbs
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 run: $(READY)  ## execute the studies into runs/ (DATA=pneumoniamnist refuses phantoms; ARGS="…" goes to `pneumo run`)
 	@.venv/bin/pneumo run $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -20,8 +20,8 @@ export: $(READY)  ## bring pneumo/ and README.md in step with the notebooks
 docs: $(READY)  ## build the site into _docs/
 	@.venv/bin/python tools/docs.py
 
-clean:  ## remove what run, test and docs wrote, and .venv
-	rm -rf runs _proc _docs build dist *.egg-info .venv
+clean:  ## remove what run, test and docs wrote
+	rm -rf runs _proc _docs build dist *.egg-info
 
 $(READY): settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("pneumo needs Python 3.11 or newer and found " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'

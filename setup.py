@@ -8,6 +8,8 @@ config = ConfigParser(delimiters=["="])
 config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 
+STATUS = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
+
 # README.md points into the repository; elsewhere (PyPI) its links and figures need the whole address
 readme = Path("README.md").read_text(encoding="utf-8")
 readme = re.sub(r"\]\((nbs/images/)", rf"]({cfg['git_url']}/raw/{cfg['branch']}/\1", readme)
@@ -26,7 +28,7 @@ setup(
     url=cfg["git_url"],
     project_urls={"Documentation": cfg["doc_host"] + cfg["doc_baseurl"]},
     classifiers=[
-        "Development Status :: 3 - Alpha",
+        f"Development Status :: {STATUS[cfg['status']]}",
         f"Intended Audience :: {cfg['audience']}",
         f"Natural Language :: {cfg['language']}",
         "Topic :: Scientific/Engineering :: Medical Science Apps.",

@@ -165,7 +165,7 @@ def _report(d, p, train, weights, threshold, n_boot, out, as_json) -> None:
     from pneumo.data import save_json
     from pneumo.evaluate import evaluate, majority_baseline, pixel_baseline, results_table, save_figures, set_note
     set_note(d.banner)
-    base = {"majority": majority_baseline(train.y, d.y), "pixel statistics": pixel_baseline(train.x, train.y, d.x)}
+    base = {"majority": majority_baseline(train.y, len(d)), "pixel statistics": pixel_baseline(train.x, train.y, d.x)}
     res = {k: evaluate(d.y, q, threshold, n_boot) for k,q in {"model": p, **base}.items()}
     doc = dict(res["model"], n=len(d), data=d.source, split=d.split, weights=weights, threshold=threshold, baselines={k: res[k] for k in base})
     if out: save_json(doc, out/"test_metrics.json"); save_figures(out, d.x, d.y, p, baselines=base, thr=threshold)

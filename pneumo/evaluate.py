@@ -367,8 +367,6 @@ def _precision_at(
         rows.append(hits[i]/(hits[i]+false[i]))
     return np.mean(rows, axis=0)
 
-test_close(_precision_at(np.array([1,0,1,0]), np.array([[.9,.8,.7,.1]])), [1,2/3])
-
 # %% ../nbs/05_evaluate.ipynb #216b57ba
 def plot_pr(
     y,                # (n,) true labels

@@ -1,11 +1,12 @@
 "Everything that CI checks. `python tools/check.py 00_data site` runs only the checks whose name contains one of these."
-import hashlib, html, os, re, subprocess, sys, time, traceback
+import ast, hashlib, html, os, re, shutil, subprocess, sys, time, traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat, papermill
+from papermill.exceptions import PapermillExecutionError
 
 import docs, export
 
@@ -15,7 +16,8 @@ TIMEOUT = 600  # seconds for one cell
 
 # Small parameters for each notebook, beside `out`, which every notebook but the index has.
 PARAMETERS = {
-    "20_classification": dict(epochs=1, seeds=[0], n_boot=50),
+    "05_evaluate": dict(n_boot=100),
+    "20_classification": dict(epochs=1, seeds=[0], limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
 }
 
 # A path of one machine in an output; `precision/recall` or `https://…/a/b` is not one.
@@ -65,12 +67,28 @@ def outputs():
     assert not found, "\n".join(found)
 
 
+def imports():
+    "A cell that imports does nothing else, unless it is exported: to build the site nbdev runs such cells, and only those."
+    found = []
+    for path in notebooks():
+        if "default_exp" not in path.read_text(encoding="utf-8"): continue  # nothing to document, nothing is run
+        for n, cell in enumerate(nbformat.read(path, 4).cells):
+            if cell.cell_type != "code" or re.search(r"^#\|\s*(export|eval:\s*false)", cell.source, re.M): continue
+            try: kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+            except SyntaxError: continue  # a cell with magics, which nbdev does not run either
+            if kinds & {ast.Import, ast.ImportFrom} and kinds & {ast.Expr, ast.Assign}:
+                code = export.DIRECTIVE.sub("", cell.source).strip()
+                found.append(f"{path}, cell {n}: its imports belong in a cell of their own: {code.splitlines()[0][:60]}")
+    assert not found, "\n".join(found)
+
+
 def execute(path):
     "Run one notebook as papermill users do, with small parameters that must reach it."
     name = path.stem
     parameters = {} if name == "index" else {"out": f"../{RUNS}/{name}", **PARAMETERS.get(name, {})}
+    shutil.rmtree(RUNS/name, ignore_errors=True)
     nb = papermill.execute_notebook(path, RUNS/path.name, parameters, cwd="nbs", kernel_name="python3",
-                                    progress_bar=False, execution_timeout=TIMEOUT)
+                                    progress_bar=False, execution_timeout=TIMEOUT, extra_arguments=["--log-level=CRITICAL"])
     tags = {t for c in nb.cells for t in c.metadata.get("tags", [])}
     missing = {"parameters", "injected-parameters"} - tags
     assert name == "index" or not missing, f"{path} has no cell tagged {' or '.join(sorted(missing))}: papermill could not set its parameters"
@@ -116,7 +134,7 @@ def attempt(name, check, *args):
     "Run one check; its name, its seconds, and what went wrong, if anything."
     start, problem = time.time(), ""
     try: check(*args)
-    except AssertionError as e: problem = str(e)
+    except (AssertionError, PapermillExecutionError) as e: problem = str(e)
     except subprocess.CalledProcessError as e: problem = f"{e}\n{e.stderr}"
     except Exception: problem = traceback.format_exc()
     problem = re.sub(r"\x1b\[[0-9;]*m", "", problem).strip()
@@ -125,10 +143,10 @@ def attempt(name, check, *args):
 
 def results(wanted):
     "Run the wanted checks, the notebooks two at a time, and yield each result as it comes."
-    for check in (command, drift, outputs):
+    for check in (command, drift, outputs, imports):
         if wanted(check.__name__): yield attempt(check.__name__, check)
     with ProcessPoolExecutor(2) as pool:
-        jobs = [pool.submit(attempt, nb.stem, execute, nb) for nb in notebooks() if wanted(nb.stem)]
+        jobs = [pool.submit(attempt, nb.stem, execute, nb) for nb in reversed(notebooks()) if wanted(nb.stem)]  # the long ones first
         for job in as_completed(jobs): yield job.result()
     if wanted("site"): yield attempt("site", site)
 

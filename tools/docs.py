@@ -1,5 +1,5 @@
 "Build the site from the stored outputs into _docs/: with Quarto where it is on the PATH, with smalldocs otherwise."
-import os, re, shutil, subprocess
+import os, re, shutil, subprocess, sys
 from pathlib import Path
 
 import nbformat
@@ -21,19 +21,31 @@ def page(name):
     return NUMBER.sub("", name).replace(".ipynb", ".html")
 
 
-def tidy(path, site_url):
-    "Rename one processed notebook to its page's name, make its links relative, and drop noise from executed imports."
-    nb = nbformat.read(path, 4)
-    local = lambda text: LINK.sub("", re.sub(rf"\]\({re.escape(site_url)}/(?=\w+\.html)", "](", text))
+def documented(nb):
+    "The names that a processed notebook documents, as the anchors of its page."
+    shown = (o.data.get("text/markdown", "") for c in nb.cells for o in c.get("outputs", []) if "data" in o)
+    return {name.lower() for text in shown for name in re.findall(r"^### (\S+)$", text, re.M)}
+
+
+def local(text, site_url, anchors):
+    "Links between notebooks and from nbdev's index, made to lead to the pages and the anchors that exist."
+    def symbol(m):
+        name = m["name"]
+        while name and name not in anchors: name = name.rpartition(".")[0]  # a method shown with its class
+        return f"]({m['page']}{'#' if name else ''}{name})"
+    text = re.sub(rf"\]\({re.escape(site_url)}/(?P<page>\w+\.html)#(?P<name>[\w.]+)\)", symbol, text)
+    return LINK.sub("", text)
+
+
+def tidy(nb, site_url, anchors):
+    "Mend the links of one processed notebook and drop what nbdev leaves in it for Quarto alone."
     for cell in nb.cells:
-        if cell.cell_type == "markdown": cell.source = local(cell.source)
+        if cell.cell_type == "markdown": cell.source = local(cell.source, site_url, anchors)
         if cell.cell_type == "raw": cell.source = re.sub(r"^output-file: .*\n", "", cell.source, flags=re.M)
         if cell.cell_type != "code": continue
-        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]  # of the imports that nbdev executed
         for data in (o.data for o in cell.outputs if "data" in o):
-            if "text/markdown" in data: data["text/markdown"] = local(data["text/markdown"])
-    path.unlink()
-    nbformat.write(nb, path.with_name(NUMBER.sub("", path.name)))
+            if "text/markdown" in data: data["text/markdown"] = local(data["text/markdown"], site_url, anchors)
 
 
 def build():
@@ -42,12 +54,18 @@ def build():
     site_url = cfg.doc_host + cfg.doc_baseurl
     _build_modidx()
     proc_nbs("nbs", force=True)
-    for path in PROC.glob("*.ipynb"): tidy(path, site_url)
+    processed = {path: nbformat.read(path, 4) for path in PROC.glob("*.ipynb")}
+    anchors = set().union(*map(documented, processed.values()))
+    for path, nb in processed.items():
+        tidy(nb, site_url, anchors)
+        path.unlink()
+        nbformat.write(nb, path.with_name(NUMBER.sub("", path.name)))
     config = NUMBER.sub("", Path("_quarto.yml").read_text(encoding="utf-8"))
     config = config.replace("{git_url}", cfg.git_url).replace("{site_url}", site_url)
     (PROC/"_quarto.yml").write_text(config, encoding="utf-8")
 
-    if shutil.which("quarto"): subprocess.run(["quarto", "render", PROC], check=True)
+    if shutil.which("quarto"):
+        subprocess.run(["quarto", "render", PROC], check=True, env={**os.environ, "QUARTO_PYTHON": sys.executable})
     else:
         for warning in smalldocs.site.build(PROC, quiet=True).warnings: print("smalldocs:", warning)
     shutil.rmtree(SITE, ignore_errors=True)

@@ -33,7 +33,7 @@ def readme():
             cell.source = DIRECTIVE.sub("", cell.source)
     text, files = MarkdownExporter().from_notebook_node(nb, {"unique_key": "index", "output_files_dir": "nbs/images"})
     text = re.sub(r"!\[\w+\]\((nbs/images/index_(\d+)_)", lambda m: f"![{alts[int(m[2])]}]({m[1]}", text)
-    text = re.sub(r"\n{3,}", "\n\n", STYLE.sub("", text)).strip()
+    text = re.sub(r"\n\s*\n(?=\S|    )", "\n\n", STYLE.sub("", text)).strip()
     Path("README.md").write_text(f"<!-- Generated from nbs/index.ipynb by `make export`. -->\n\n{text}\n", encoding="utf-8")
 
     for old in Path("nbs/images").glob("index_*"): old.unlink()
