@@ -30,7 +30,7 @@ class Xrays:
     source: str               # "PneumoniaMNIST", "phantoms", or the path they were read from
     split: str                # "train", "val" or "test"
     mask: np.ndarray = None   # (n, 28, 28) bool, the pixels of the opacity; phantoms only
-    attrs: dict = None        # name → (n,) array: side, zone, kind, extent; phantoms only
+    attrs: dict = None        # name → (n,) array: side, zone, kind, extent, contrast; phantoms only
 
     def __len__(self): return len(self.y)
 
@@ -177,7 +177,7 @@ def read_folder(
 # %% ../nbs/02_data.ipynb #d8e4497b
 def _phantoms() -> dict[str,Xrays]:
     "Phantoms with the counts of the real splits."
-    return {s: Xrays(p["x"], p["y"], "phantoms", s, p["mask"], {k: p[k] for k in ("side","zone","kind","extent")}) for s,p in phantom_splits().items()}
+    return {s: Xrays(p["x"], p["y"], "phantoms", s, p["mask"], {k: p[k] for k in ("side","zone","kind","extent","contrast")}) for s,p in phantom_splits().items()}
 
 def load_data(
     data:str|Path="auto",  # auto | pneumoniamnist | phantoms | an .npz file | a folder of images

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SIDES', 'ZONES', 'KINDS', 'edge', 'over', 'ellipse', 'smooth', 'Draws', 'chest_frame', 'lung_fields',
-           'soft_tissue', 'anatomy', 'distract', 'pick', 'blob', 'opacity', 'match', 'expose', 'shrink', 'reduce',
-           'draw', 'phantoms', 'phantom_splits']
+           'soft_tissue', 'anatomy', 'distract', 'pick', 'blob', 'opacity', 'describe', 'match', 'expose', 'shrink',
+           'reduce', 'draw', 'phantoms', 'phantom_splits']
 
 # %% ../nbs/01_phantoms.ipynb #61c81390
 import numpy as np
@@ -72,7 +72,7 @@ def lung_fields(
     top,base,xo,xi = d.u(-.72,-.56), d.u(.38,.62), d.u(.68,.82), d.u(.09,.17)
     s = np.clip((y-top)/(base-top), 0, 1)
     outer = xi+(xo-xi)*(1-(1-s)**d.u(1.7,2.6))**d.u(.55,.75)
-    dome = base+left*d.u(-.02,.09)-d.u(.08,.2)*(1-np.minimum(((ax-.38)/.4)**2, 1.7))
+    dome = base+left*d.u(-.02,.09)-d.u(.08,.2)*(1-np.minimum(((np.maximum(ax, .25)-.38)/.4)**2, 1.7))
     cage = edge(outer-ax)*edge(y-top, .08)
     return cage, cage*edge(ax-xi)*edge(dome-y, .06), s, y-dome, outer
 
@@ -82,7 +82,7 @@ def soft_tissue(
 ):              # density (n,r,r), cover of the body (n,r,r)
     "Air, trunk, shoulders, clavicles and, for some, the chin."
     ax = np.abs(x)
-    w,sh = d.u(.84,1.12), d.u(-1.1,-.68)
+    w,sh = d.u(.84,1.12), d.u(-1.05,-.72)
     trunk = edge(w+.1*y-ax, .12)*edge(y-sh-d.u(-.1,.4)*ax**1.5, .16)
     body = np.maximum(trunk, edge(d.u(.22,.34)-ax, .2))
     img = over(d.u(.0,.3)+0*x, body, d.u(.4,.58)+d.u(.0,.12)*(1-ax))
@@ -101,7 +101,7 @@ def anatomy(
     fill = d.u(.16,.38)+d.u(-.05,.05)*np.sign(x)+d.u(-.08,.08)*(s-.5)+.03*d.noise(5)
     img = over(img, lung, fill)
     ribs = np.cos(2*np.pi*(d.u(4.2,5.5)*(y-d.u(.15,.4)*ax+d.u(.1,.5)*ax**2)+d.u(0,1)))
-    img = img + cage*d.u(.015,.075)*ribs
+    img = img + cage*d.u(.025,.1)*ribs
     hila = np.exp(-((ax-d.u(.2,.28))/.12)**2-((y-d.u(-.12,.08))/.2)**2)
     img = img + lung*(hila*d.u(.02,.14)+(.3+hila)*d.u(.0,.05)*d.noise(16))
     img = over(img, edge(below, .08)*body, d.u(.68,.86)-d.u(.0,.25)*ax**2+.03*d.noise(6))
@@ -129,7 +129,7 @@ def distract(
     mx,my = x-d.u(.72,.86), y+d.u(.7,.85)
     letter = np.maximum(edge(.03-np.abs(mx), .03)*edge(.12-np.abs(my), .03), edge(.07-np.abs(mx-.05), .03)*edge(.03-np.abs(my-.1), .03))
     img = over(img, d.on(.15)*letter, d.u(.85,1))
-    return img * (1-d.on(.08)*(1-edge(d.u(.78,.97)-np.maximum(np.abs(x), np.abs(y)), .03)))
+    return img * (1-d.on(.08)*(1-edge(d.u(.86,.98)-np.maximum(np.abs(x), np.abs(y)), .03)))
 
 # %% ../nbs/01_phantoms.ipynb #aad3f660
 def pick(
@@ -153,21 +153,39 @@ def blob(
     u,v = (np.cos(t)*x+np.sin(t)*y)/(q*k), (np.cos(t)*y-np.sin(t)*x)*k/q
     return edge(1+.15*d.noise(8)-np.sqrt(u*u+v*v), w)
 
-# %% ../nbs/01_phantoms.ipynb #f30d6ca2
+# %% ../nbs/01_phantoms.ipynb #3e31759c
 def opacity(
-    d, kind, side, zone,    # `Draws`; (n,) indices into KINDS, SIDES, ZONES
-    x, lung, s,             # chest x, visible lung cover, depth in the lung, (n,r,r)
-):                          # (n,r,r) share of the air that is replaced by fluid; (n,r,r) region it lies in
+    d, kind,    # `Draws`; (n,) index into KINDS
+    x, lung, s, # chest x, visible lung cover, depth in the lung, (n,r,r)
+):              # (n,r,r) share of the air that gives way to fluid
     "The pneumonia: one lobar block, several small patches, or a net all over."
-    col = lambda a: np.asarray(a)[:,None,None]
-    here = lung*np.select([col(side)==0, col(side)==1], [x<0, x>0], True)
-    zlo,zhi = np.array([.0,.42,.68,.0])[zone], np.array([.42,.68,1,1])[zone]
-    spot = (here>.7)*((s>=col(zlo))&(s<=col(zhi)))+1e-6*here
-    lobe = blob(d, spot, .2, .34, .3)
-    patches = 1-np.prod([1-blob(d, spot, .09, .16, .6)*m for m in (1,1,1,d.on(.7),d.on(.4))], 0)
-    net = np.clip(d.u(.1,.2)+d.u(.5,.7)*np.abs(d.noise(18)), 0, 1)
-    cover = np.select([col(kind)==0, col(kind)==1], [lobe, patches], net)
-    return (here*cover*np.where(col(kind)==2, d.u(.8,1), d.u(.6,.95))).astype('f4'), here
+    right,one,kind = d.on(.5)>0, d.on(.6)>0, kind[:,None,None]
+    lo = d.rng.choice([.0,.42,.68], (d.n,1,1))
+    zone = (s>=lo)&(s<=lo+.4)
+    near,far = [(lung>.7)*((x<0)==v)+1e-6*lung*((x<0)==v) for v in (right,~right)]
+    lobe = blob(d, near*zone+1e-4*near, .2, .34, .3)
+    near,far = [np.where(one, near*zone+1e-4*near, v) for v in (near,far)]
+    patches = 1-np.prod([1-blob(d, v, .09, .16, .6)*on for v,on in zip((near,far,near,far,near), (1,1,1,d.on(.7),d.on(.4)))], 0)
+    net = np.clip(d.u(.12,.25)+d.u(.4,.6)*np.abs(d.noise(22)), 0, 1)
+    cover = np.select([kind==0, kind==1], [lobe*d.u(.65,.95), patches*d.u(.7,1)], net*d.u(.85,1))
+    return (lung*cover).astype('f4')
+
+# %% ../nbs/01_phantoms.ipynb #aa45dcbc
+def describe(
+    a, kind, y, # (n,r,r) the opacity; (n,) index into KINDS, labels
+    x, lung, s, # chest x, visible lung cover, depth in the lung, (n,r,r)
+    size,       # pixels a side of the mask
+):              # dict of arrays: mask, lung, side, zone, kind, extent
+    "Read side, zone and extent off the opacity as drawn, so that the words are true of the picture."
+    total = a.sum((1,2))+1e-9
+    right,depth = (a*(x<0)).sum((1,2))/total, (a*s).sum((1,2))/total
+    side = np.select([right>.9, right<.1], [0,1], 2)
+    zone = np.where((side==2)|(kind==2), 3, np.digitize(depth, [.42,.68]))
+    small,field = shrink(np.where((kind==2)[:,None,None], (a>0)*lung, a), size), shrink(lung, size)>.5
+    mask = (small>.5*small.max((1,2), keepdims=True))&(y>0)[:,None,None]
+    extent = (mask&field).sum((1,2))/np.maximum(field.sum((1,2)), 1)
+    words = {k: np.where(y>0, np.array(v)[i], '') for k,v,i in (('side',SIDES,side), ('zone',ZONES,zone), ('kind',KINDS,kind))}
+    return dict(mask=mask, lung=field, extent=extent.astype('f4'), **words)
 
 # %% ../nbs/01_phantoms.ipynb #ef844d86
 def match(
@@ -184,8 +202,8 @@ def expose(
     "Gamma, blur, gain and noise, drawn for each film."
     i,img = np.arange(d.res, dtype='f4'), np.clip(img, 0, 1.2)**d.u(.75,1.35)
     k = np.exp(-((i[:,None]-i)*28/d.res/d.u(.2,.9))**2/2); k /= k.sum(-1, keepdims=True)
-    img = 127+255*d.u(.6,1.15)*(k@img@k.transpose(0,2,1)-mid)+d.u(-15,50)
-    return np.clip(img+d.u(0,12)*d.rng.standard_normal(img.shape, dtype='f4'), 0, 255)
+    img = 127+255*d.u(.65,1.2)*(k@img@k.transpose(0,2,1)-mid)+d.u(-15,50)
+    return np.clip(img+d.u(0,4)*d.res/28*d.rng.standard_normal(img.shape, dtype='f4'), 0, 255)
 
 # %% ../nbs/01_phantoms.ipynb #ff9809e9
 def shrink(a, size):
@@ -201,40 +219,36 @@ def reduce(
 
 # %% ../nbs/01_phantoms.ipynb #2c7d158c
 def draw(
-    rng, y,            # numpy generator; (n,) labels, 1 = pneumonia
-    size=28, scale=3,  # pixels a side, oversampling of the render
-):              # dict of arrays: render, mask, lung, side, zone, kind, extent, contrast
-    "Render one batch of patients, with what was put into them."
+    rng, y,     # numpy generator; (n,) labels, 1 = pneumonia
+    size, scale,# pixels a side, oversampling of the render
+):              # dict of arrays: render, contrast, and what `describe` says
+    "Render one batch of patients. The draws do not depend on `y`: with `y` all 0 come the same patients in health."
     n,d = len(y), Draws(rng, len(y), size*scale)
     kind = rng.choice(3, n, p=[.4,.35,.25])
-    side = np.where(kind==2, 2, np.where((kind==1)&(rng.random(n)<.4), 2, rng.integers(0,2,n)))
-    zone = np.where((kind==2)|((kind==1)&(side==2)), 3, rng.integers(0,3,n))
     x,yy = chest_frame(d)
     well,lung,s = anatomy(d, x, yy)
-    a,here = opacity(d, kind, side, zone, x, lung, s)
-    a *= y[:,None,None]
+    a = opacity(d, kind, x, lung, s)*y[:,None,None]
     sick = over(well, a, np.maximum(well, d.u(.6,.72)))
+    said = describe(a, kind, y, x, lung, s, size)
+    contrast = (shrink(sick-well, size)*said['mask']).sum((1,2))/np.maximum(said['mask'].sum((1,2)), 1)
     render = expose(d, distract(d, match(sick, well)), well.mean((1,2), keepdims=True))
-    small,lungs = shrink(np.where((kind==2)[:,None,None], here*y[:,None,None], a), size), shrink(lung, size)>.5
-    mask = (small>.5*small.max((1,2), keepdims=True))&(y>0)[:,None,None]
-    name = lambda names,i: np.where(y>0, np.array(names)[i], '')
-    ext = (mask&lungs).sum((1,2))/np.maximum(lungs.sum((1,2)), 1)
-    return dict(render=render, mask=mask, lung=lungs, side=name(SIDES,side), zone=name(ZONES,zone), kind=name(KINDS,kind), extent=ext.astype('f4'))
+    return dict(render=render, contrast=contrast.astype('f4'), **said)
 
-# %% ../nbs/01_phantoms.ipynb #c87f9c97
+# %% ../nbs/01_phantoms.ipynb #4f3fe4c9
 def phantoms(
     n,                  # how many
-    seed=0,             # int or tuple of ints: same seed, same bytes
+    seed=0,             # int ≥ 0 or tuple of them: same seed, same bytes
     prevalence=.742,    # share of pneumonias; exactly round(n*prevalence) of them
+    scale=2,            # the render is `scale` times larger
     keep=False,         # also return `render`, the float images before reduction
     chunk=128,          # images drawn at a time; part of the seed
-):                      # dict of arrays, each with n rows: x, y, mask, lung, side, zone, kind, extent (, render)
-    "Synthetic chest X-rays with known lesions."
+):                      # dict of arrays, each with n rows: x, y, mask, lung, side, zone, kind, extent, contrast (, render)
+    "Synthetic chest X-rays with known lesions; the same seed with `prevalence=0` gives the same patients in health."
     key = np.atleast_1d(seed).tolist()
     y = np.random.default_rng([*key,1]).permutation(np.arange(n)<round(n*prevalence)).astype('u1')
     parts = []
     for i in range(0, n, chunk):
-        p = draw(np.random.default_rng([*key,2+i//chunk]), y[i:i+chunk])
+        p = draw(np.random.default_rng([*key,2+i//chunk]), y[i:i+chunk], 28, scale)
         p['x'] = reduce(p['render'])
         if not keep: del p['render']
         parts.append(p)

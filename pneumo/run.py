@@ -44,6 +44,7 @@ def run_study(
     if wrong := [k for k in params or {} if k not in known]: raise InputError(f"{path.name} has no parameter {wrong[0]!r}; it has {', '.join(known)}")
     out.mkdir(parents=True, exist_ok=True)
     done = out/path.name
-    try: papermill.execute_notebook(str(path), str(done), {**(params or {}), "out": str(out)}, cwd=str(path.parent), kernel_name="python3", progress_bar=True)
+    try: papermill.execute_notebook(str(path), str(done), {**(params or {}), "out": str(out)}, cwd=str(path.parent), kernel_name="python3", progress_bar=True,
+                                    extra_arguments=["--log-level=CRITICAL"])  # the kernel says nothing of its transport
     except PapermillExecutionError as e: raise InputError(f"{path.name} failed with {e.ename}: {e.evalue}; see {done}") from None
     return done
