@@ -36,24 +36,24 @@ def main() -> None:
         _say(f"error: {e}")
         sys.exit(2)
 
-# %% ../nbs/12_cli.ipynb #b9a2f5cf
-def _files(paths:list[Path]) -> list[Path]:
-    "The files named, and the images in the folders named."
-    from pneumo.image import InputError
+# %% ../nbs/12_cli.ipynb #99df1bd7
+def _files(path:Path) -> list[Path]:
+    "The path itself, or the images of the folder that it names."
     from pneumo.data import image_files
-    for p in paths:
-        if not p.exists(): raise InputError(f"{p}: no such file or folder")
-    return [f for p in paths for f in (image_files(p) if p.is_dir() else [p])]
+    return image_files(path) if path.is_dir() else [path]
 
-def _read_all(files:list[Path]):
-    "The files that can be read with their images; the others are reported."
+def _read_all(paths:list[Path]):
+    "Files that can be read, their images, and how many could not; each of those is reported."
     from tqdm import tqdm
     from pneumo.image import InputError, read_xray
-    good, x = [], []
-    for f in tqdm(files, desc="reading", disable=None if len(files)>20 else True, leave=False):
-        try: x.append(read_xray(f)); good.append(f)
-        except InputError as e: _say(f"error: {e}")
-    return good, x
+    good, x, bad = [], [], 0
+    for path in paths:
+        try: files = _files(path)
+        except InputError as e: _say(f"error: {e}"); bad += 1; continue
+        for f in tqdm(files, desc=str(path), disable=None if len(files)>20 else True, leave=False):
+            try: x.append(read_xray(f)); good.append(f)
+            except InputError as e: _say(f"error: {e}"); bad += 1
+    return good, x, bad
 
 # %% ../nbs/12_cli.ipynb #b5bf683e
 @app.command()
@@ -71,14 +71,11 @@ def predict(
 
     `pneumo predict scans/ chest.dcm --json > out.json`
     """
-    files = _files(paths)
-    good, x = _read_all(files)
+    good, x, bad = _read_all(paths)
     rows = _predictions(good, x, weights, threshold) if good else []
-    if as_json: print(json.dumps(rows, indent=1, ensure_ascii=False))
+    if as_json and rows: print(json.dumps(rows, indent=1, ensure_ascii=False))
     elif rows: _table(rows)
-    if len(good) < len(files):
-        _say(f"{len(files)-len(good)} of {len(files)} files could not be read")
-        raise typer.Exit(1 if good else 2)
+    if bad: raise typer.Exit(1 if good else 2)
 
 # %% ../nbs/12_cli.ipynb #3fed4d05
 def _predictions(files, x, weights, threshold) -> list[dict]:
@@ -92,8 +89,8 @@ def _predictions(files, x, weights, threshold) -> list[dict]:
 def _table(rows:list[dict]) -> None:
     "Predictions as a table for a terminal."
     from rich.console import Console
-    from rich.table import Table
-    t = Table("file", "probability", "label", caption=f"weights: {rows[0]['weights']}, threshold {rows[0]['threshold']:g}. {DISCLAIMER}")
+    from rich.table import Column, Table
+    t = Table(Column("file", overflow="fold"), "probability", "label", caption=f"weights: {rows[0]['weights']}, threshold {rows[0]['threshold']:g}. {DISCLAIMER}")
     for r in rows: t.add_row(r["file"], f"{r['probability']:.4f}", r["label"], style="bold" if r["label"]=="pneumonia" else None)
     Console().print(t)
 

@@ -5,8 +5,11 @@
 # %% auto #0
 __all__ = ['project_root', 'find_studies', 'run_study']
 
-# %% ../nbs/11_run.ipynb #3b53fae8
+# %% ../nbs/11_run.ipynb #954b7c9d
+import json, sys
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 from .image import InputError
 
@@ -30,6 +33,23 @@ def find_studies(
         raise InputError(f"no study named {missing[0]!r}; there are {', '.join(p.stem for p in every)}")
     return [p for p in every if not names or any(n in p.stem for n in names)]
 
+# %% ../nbs/11_run.ipynb #b2ff1fa7
+@contextmanager
+def _watch(out:Path):
+    "Tell each epoch that training writes below `out` while the block runs."
+    from tqdm import tqdm
+    done, seen = Event(), {f: f.stat().st_mtime for f in out.glob("*/history.json")}
+    def look():
+        while not done.wait(2):
+            for f in out.glob("*/history.json"):
+                if f.stat().st_mtime==seen.get(f): continue
+                seen[f], last = f.stat().st_mtime, json.loads(f.read_text())[-1]
+                tqdm.write(f"  {f.parent.name}: epoch {last['epoch']}, validation loss {last['val_loss']:.3f}, AUC {last['val_auc']:.4f}", file=sys.stderr)
+    t = Thread(target=look, daemon=True)
+    t.start()
+    try: yield
+    finally: done.set(); t.join()
+
 # %% ../nbs/11_run.ipynb #624d6af0
 def run_study(
     path:str|Path,      # the notebook
@@ -44,7 +64,9 @@ def run_study(
     if wrong := [k for k in params or {} if k not in known]: raise InputError(f"{path.name} has no parameter {wrong[0]!r}; it has {', '.join(known)}")
     out.mkdir(parents=True, exist_ok=True)
     done = out/path.name
-    try: papermill.execute_notebook(str(path), str(done), {**(params or {}), "out": str(out)}, cwd=str(path.parent), kernel_name="python3", progress_bar=True,
-                                    extra_arguments=["--log-level=CRITICAL"])  # the kernel says nothing of its transport
+    try:
+        with _watch(out):
+            papermill.execute_notebook(str(path), str(done), {**(params or {}), "out": str(out)}, cwd=str(path.parent), kernel_name="python3",
+                                       progress_bar=True, extra_arguments=["--log-level=CRITICAL"])
     except PapermillExecutionError as e: raise InputError(f"{path.name} failed with {e.ename}: {e.evalue}; see {done}") from None
     return done
