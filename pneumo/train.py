@@ -156,15 +156,22 @@ def _epoch_seed(seed:int, epoch:int) -> int:
     "One number for a pair of seed and epoch; epoch -1 is the initial weights."
     return int(np.random.SeedSequence([seed, epoch+1]).generate_state(1)[0])
 
+def _moving_average(decay:float):
+    "An exponential moving average that forgets faster at first, so that a run of one epoch does not keep its random start."
+    def average(old, new, n):
+        d = min(decay, (1+float(n))/(10+float(n)))
+        return old + (new-old)*(1-d) if old.is_floating_point() else new
+    return average
+
 class _Run:
     "The moving parts of a training run: what an epoch changes and a checkpoint holds."
     def __init__(self, cfg:TrainConfig, train:Xrays):
         from accelerate import Accelerator
-        from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+        from torch.optim.swa_utils import AveragedModel
         self.cfg,self.acc,self.digest,self.history = cfg,Accelerator(),train.digest,[]
         torch.manual_seed(_epoch_seed(cfg.seed, -1))
         model = create_model(cfg.model, cfg.image_size, cfg.pretrained)
-        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema), use_buffers=True).to(self.acc.device)
+        self.ema = AveragedModel(model, avg_fn=_moving_average(cfg.ema), use_buffers=True).to(self.acc.device)
         self.generator = torch.Generator()
         opt = torch.optim.AdamW(_param_groups(model, cfg.weight_decay), lr=cfg.lr)
         self.model,self.opt,self.loader = self.acc.prepare(model, opt, _loader(train, cfg, self.generator))
