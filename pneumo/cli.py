@@ -165,7 +165,10 @@ def _report(d, p, train, weights, threshold, n_boot, out, as_json) -> None:
     base = {"majority": majority_baseline(train.y, len(d)), "pixel statistics": pixel_baseline(train.x, train.y, d.x)}
     res = {k: evaluate(d.y, q, threshold, n_boot) for k,q in {"model": p, **base}.items()}
     doc = dict(res["model"], n=len(d), data=d.source, split=d.split, weights=weights, threshold=threshold, baselines={k: res[k] for k in base})
-    if out: save_json(doc, out/"test_metrics.json"); save_figures(out, d.x, d.y, p, baselines=base, thr=threshold)
+    if out:
+        curves = Path(weights).with_name("history.json")  # training left it beside the weights
+        save_json(doc, out/"test_metrics.json")
+        save_figures(out, d.x, d.y, p, json.loads(curves.read_text()) if curves.exists() else None, base, threshold)
     if as_json: return print(json.dumps(doc, indent=1))
     print(results_table(res).to_string())
     print(f"\n{d.source}, {d.split}, n = {len(d)}, threshold {threshold:g}, 95 % bootstrap intervals. {DISCLAIMER}")
