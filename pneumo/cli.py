@@ -73,7 +73,7 @@ def predict(
     """
     good, x, bad = _read_all(paths)
     rows = _predictions(good, x, weights, threshold) if good else []
-    if as_json and rows: print(json.dumps(rows, indent=1, ensure_ascii=False))
+    if as_json: print(json.dumps(rows, indent=1, ensure_ascii=False))
     elif rows: _table(rows)
     if bad: raise typer.Exit(1 if good else 2)
 

@@ -85,12 +85,10 @@ def _env_file() -> Path|None:
     if not f.exists(): raise InputError(f"PNEUMO_DATA={p}: {FILE} is not there; point it at the file or its folder, or unset it")
     return f
 
-def find_pneumoniamnist(
-    download:bool=True,  # let medmnist download the file when it is not on this machine
-) -> Path|None:          # the .npz file, None when it cannot be had
+def find_pneumoniamnist() -> Path|None: # the .npz file, None when it cannot be had
     "Find the official file: PNEUMO_DATA, then ~/.medmnist, then medmnist's download; its MD5 is checked."
     f = _env_file() or Path.home()/".medmnist"/FILE
-    if not f.exists() and download: _download(f.parent)
+    if not f.exists(): _download(f.parent)
     return _checked(f) if f.exists() else None
 
 # %% ../nbs/02_data.ipynb #29a080d3
@@ -195,14 +193,16 @@ def load_data(
     if p.is_dir(): return read_folder(p)
     return read_npz(_checked(p) if p.name==FILE else p)
 
-# %% ../nbs/02_data.ipynb #632aaed1
+# %% ../nbs/02_data.ipynb #2cad68a4
+def _banner(splits) -> str|None: return next(iter(splits.values())).banner or None
+
 def class_counts(
     splits:dict[str,Xrays],
 ):                          # DataFrame, a row for each split
     "Images, classes and prevalence of every split."
     import pandas as pd
     rows = {s: dict(images=len(d), normal=int((d.y==0).sum()), pneumonia=int(d.y.sum()), prevalence=round(float(d.y.mean()), 3)) for s,d in splits.items()}
-    return pd.DataFrame(rows).T.astype({"images":int, "normal":int, "pneumonia":int})
+    return pd.DataFrame(rows).T.astype({"images":int, "normal":int, "pneumonia":int}).rename_axis(index=_banner(splits))
 
 # %% ../nbs/02_data.ipynb #5404d17a
 def exact_copies(
@@ -212,7 +212,7 @@ def exact_copies(
     import pandas as pd
     h = {s: [i.tobytes() for i in d.x] for s,d in splits.items()}
     n = {a: {b: len(h[a])-len(set(h[a])) if a==b else sum(i in set_b for i in h[a]) for b,set_b in ((k, set(v)) for k,v in h.items())} for a in h}
-    return pd.DataFrame(n).T
+    return pd.DataFrame(n).T.rename_axis(index=_banner(splits))
 
 # %% ../nbs/02_data.ipynb #807a3362
 def shortcut_auc(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'COLORS', 'LINES', 'PANELS', 'checked', 'curve', 'areas', 'metrics', 'resamples', 'bootstrap', 'evaluate',
-           'difference', 'majority_baseline', 'pixel_baseline', 'logistic_pixels', 'set_note', 'stamp', 'results_table',
-           'set_style', 'plot_confusion', 'plot_roc', 'plot_pr', 'plot_history', 'failures', 'plot_cases',
-           'plot_failures', 'save_fig', 'save_figures']
+           'difference', 'majority_baseline', 'pixel_baseline', 'logistic_pixels', 'set_note', 'stamp', 'noted',
+           'results_table', 'set_style', 'plot_confusion', 'plot_roc', 'plot_pr', 'plot_history', 'failures',
+           'plot_cases', 'plot_failures', 'save_fig', 'save_figures']
 
 # %% ../nbs/05_evaluate.ipynb #2055b4de
 import textwrap
@@ -251,6 +251,13 @@ def stamp(
         fig.suptitle(f"{text}\n{old}".strip(), color="#b00020", fontsize=9, fontweight="bold")
     return fig
 
+# %% ../nbs/05_evaluate.ipynb #da63e098
+def noted(
+    table:pd.DataFrame,   # any table
+) -> pd.DataFrame:        # the same, with the notice in the corner of its header when there is one
+    "Write the notice of `set_note` on a table."
+    return table.rename_axis(index=_note["text"] or table.index.name)
+
 # %% ../nbs/05_evaluate.ipynb #09227065
 NAMES = dict(auc="AUC", f1="F1", brier="Brier (less is better)")   # how a metric is written, where not as its key
 
@@ -274,7 +281,7 @@ def results_table(
     _need(set(only) <= set(next(iter(results.values()))), f"no such metric among {only}; there are {list(next(iter(results.values())))}")
     t = pd.DataFrame({name: [_cell(r[k], digits) for k in only] for name,r in results.items()})
     t.index = [NAMES.get(k, k.replace("_", " ")) for k in only]
-    return t.rename_axis(index=_note["text"] or "metric")
+    return noted(t.rename_axis(index="metric"))
 
 # %% ../nbs/05_evaluate.ipynb #193c63c3
 _pal = sns.color_palette("colorblind").as_hex()

