@@ -47,10 +47,11 @@ def readme():
     nb.metadata.language_info = {"name": "python"}
     nb.cells = [c for c in nb.cells if directive(c, "hide") is None]
     alts = [directive(c, "fig-alt") or "figure" for c in nb.cells]
+    to_root = lambda text: LINK.sub(lambda m: posixpath.normpath(f"nbs/{m[0]}"), text)
     for cell in nb.cells:
-        if cell.cell_type == "markdown":
-            cell.source = LINK.sub(lambda m: posixpath.normpath(f"nbs/{m[0]}"), cell.source)
+        if cell.cell_type == "markdown": cell.source = to_root(cell.source)
         else:
+            for data in (o.data for o in cell.outputs if "text/markdown" in o.get("data", {})): data["text/markdown"] = to_root(data["text/markdown"])
             cell.metadata.transient = {"remove_source": directive(cell, "echo") == "false"}
             cell.source = DIRECTIVE.sub("", cell.source)
     text, files = MarkdownExporter().from_notebook_node(nb, {"unique_key": "index", "output_files_dir": "nbs/images"})
