@@ -142,12 +142,13 @@ HEADLINE = "application/vnd.pneumo.headline+json"
 
 def _figure(m) -> dict:
     "A metric as value and, where there is one, interval; `m` is a number or a dict of `evaluate`."
-    return {k: float(m[k]) for k in ("value","low","high","std") if m.get(k) is not None} if isinstance(m, dict) else {"value": float(m)}
+    return {k: float(m[k]) for k in ("value","low","high","sd") if m.get(k) is not None} if isinstance(m, dict) else {"value": float(m)}
 
 def _shown(f:dict) -> str:
-    "`0.944 (0.925–0.960)`."
+    "`0.944 ± 0.003 (0.925–0.960)`."
     v = f["value"]
     text = f"{v:,.0f}" if v.is_integer() and abs(v)>1 else f"{v:.3f}"
+    if "sd" in f: text += f" ± {f['sd']:.3f}"
     return text + (f" ({f['low']:.3f}–{f['high']:.3f})" if f.get("high", 0)-f.get("low", 0) > 1e-9 else "")
 
 # %% ../nbs/13_run.ipynb #7a4695e6
@@ -161,6 +162,12 @@ def headline_table(
     return "\n".join(lines)
 
 # %% ../nbs/13_run.ipynb #173f9098
+def _notice() -> str:
+    "What `set_note` of `pneumo.evaluate` says now, as a sentence; a table made from phantoms must not look like one made from patients."
+    if not (evaluate := sys.modules.get("pneumo.evaluate")): return ""
+    evaluate.set_note(text := evaluate.set_note())
+    return f"{text}." if text else ""
+
 def headline(
     rows:dict,              # row → metric → number, or dict with value, low, high; the study's own result first, then baselines
     out:str|Path,           # folder of the run
@@ -170,6 +177,7 @@ def headline(
     "Show the few figures that stand for a study and store them in its folder and in its output."
     from IPython.display import display
     keys = metrics or {k: k for k in next(iter(rows.values()))}
+    caption = " ".join(filter(None, (_notice(), caption)))
     h = {"caption": caption, "rows": {r: {name: _figure(m[k]) for k,name in keys.items() if k in m} for r,m in rows.items()}}
     if not all(h["rows"].values()): raise InputError("a headline needs at least one row, and at least one metric in each")
     save_json(h, Path(out)/"headline.json")

@@ -1,5 +1,5 @@
 "Everything that CI checks. `python tools/check.py 00_image site` runs only the checks whose name contains one of these."
-import ast, hashlib, html, os, re, shutil, subprocess, sys, time, traceback, venv
+import ast, hashlib, html, os, re, shutil, subprocess, sys, tempfile, time, traceback, venv
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from html.parser import HTMLParser
 from pathlib import Path
@@ -163,17 +163,15 @@ def install_wheel():
 
 
 def alone(path, python):
-    "Run one notebook from the wheel, in a folder that holds nothing else."
-    folder = (RUNS/"alone"/path.stem).resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    shutil.copy(path, folder)
+    "Run one notebook from the wheel, in a folder that holds nothing else and lies in no checkout."
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    where = subprocess.run([python, "-c", "import pneumo; print(pneumo.__file__)"], cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
-    assert Path(where).is_relative_to(python.parent.parent), f"pneumo comes from {where}, not from the wheel"
     given = yaml.safe_dump(small(path.stem, out="out"))
-    run = [python, "-m", "papermill", path.name, "executed.ipynb", "-k", "python3", "--no-progress-bar", "--log-level", "ERROR", "-y", given]
-    subprocess.run(run, cwd=folder, env=env, check=True, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(path, folder)
+        run = lambda *args: subprocess.run([python, *args], cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
+        where = run("-c", "import pneumo; print(pneumo.__file__)")
+        assert Path(where).is_relative_to(python.parent.parent), f"pneumo comes from {where}, not from the wheel"
+        run("-m", "papermill", path.name, "executed.ipynb", "-k", "python3", "--no-progress-bar", "--log-level", "ERROR", "-y", given)
 
 
 class Page(HTMLParser):

@@ -8,7 +8,7 @@ from bibtexparser.customization import splitname
 
 BIB = Path("nbs/references.bib")
 KEPT = re.compile(r"(```.*?```|`[^`\n]*`|!?\[[^\]\n]*\]\([^)\n]*\))", re.S)  # code and links, where nothing is cited
-NAME = r"[A-ZÀ-Ž][\w’'-]+"
+NAME = r"(?:(?:[Vv]an der|[Vv]an|[Vv]on|[Dd]e|[Dd]i) )?[A-ZÀ-Ž][\w’'-]+"
 CITATION = re.compile(rf"(?P<who>{NAME}(?: (?:&|and) {NAME}| et al\.)?),? (?P<open>\()?(?P<year>(?:19|20)\d\d)(?(open)\))")
 LOOSE = re.compile(rf"\((?:see )?({NAME}(?: (?:&|and) {NAME}| et al\.)?, (?:19|20)\d\d)[);]")  # what must be a citation
 
