@@ -246,10 +246,11 @@ def load_model(
 ) -> Classifier:             # in evaluation mode
     "Rebuild a classifier from its file; raises InputError for a file that does not fit."
     from safetensors.torch import load_file
-    config = read_header(path)["config"]
+    header = read_header(path)
+    config = header["config"]
     if name and name!=config["model"]: raise InputError(f"{path}: weights of {config['model']}, not of {name}")
     model = create_model(config["model"], config["image_size"], pretrained="no")
     try: model.load_state_dict(load_file(path))
     except RuntimeError: raise InputError(f"{path}: the weights do not fit {config['model']} of this version of pneumo") from None
-    model.config = config
+    model.config, model.trust = config, header.get("trust")  # the record of pneumo.trust, if it has one
     return model.eval()
