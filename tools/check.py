@@ -18,6 +18,7 @@ TIMEOUT = 600  # seconds for one cell
 PARAMETERS = {
     "05_evaluate": dict(n_boot=100),
     "20_classification": dict(epochs=1, seeds=[0], limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
+    "23_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5], limit=256, n_boot=50, out=f"{RUNS}/23_robustness"),
 }
 
 # Run from a wheel, alone in an empty folder, whenever everything is checked; `check.py wheel` does so with every notebook.
