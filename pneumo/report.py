@@ -92,6 +92,8 @@ def _chance(e) -> str:
     p = f"probability of pneumonia {e['probability']:.2f}"
     return p if e.get("low") is None else f"{p} (95 % interval {e['low']:.2f} to {e['high']:.2f})"
 
+def _site(place) -> str: return ("" if place["words"].startswith("both") else "the ") + place["words"]
+
 def _tally(near) -> str:
     "The labels of the neighbours, counted."
     sick = sum(h["label"]=="pneumonia" for h in near)
@@ -106,7 +108,7 @@ def fill_prompt(
     if strategy not in prompts["strategies"]: raise InputError(f"unknown strategy {strategy!r}; use {', '.join(prompts['strategies'])}")
     text, e = prompts["strategies"][strategy], evidence
     if "$neighbours" in text and not e.get("neighbours"): raise InputError(f"strategy {strategy} needs similar cases: give an index (pneumo index build makes one)")
-    where = f" The strongest signal lies in the {e['place']['words']}." if e.get("place") else ""
+    where = f" The strongest signal lies in {_site(e['place'])}." if e.get("place") else ""
     known = f"It gives the {_chance(e)}; above {e['threshold']:.2f} it calls pneumonia, so its call is {e['label']}.{where}" if "$evidence" in text else ""
     near = "; ".join(h["label"] or "unknown" for h in e.get("neighbours") or []) + "."
     return f"{prompts['setting']} {Template(text).safe_substitute(evidence=known, neighbours=near)}".strip()
@@ -151,7 +153,7 @@ class Reporter:
 def _findings(e) -> str:
     "What is seen in the lungs, and where."
     if e["label"]=="normal": return "No focal opacity is detected in either lung."
-    return f"Opacity in the {e['place']['words']}." if e["place"] else "Opacity in the lungs; the explanation points to no one place."
+    return f"Opacity in {_site(e['place'])}." if e["place"] else "Opacity in the lungs; the explanation points to no one place."
 
 def _impression(e) -> str: return "Pneumonia." if e["label"]=="pneumonia" else "No pneumonia."
 
@@ -290,8 +292,7 @@ class VlmReporter(ImageReporter):
 
     def _load(self, model, revision, dtype, four_bit):
         "Processor and weights, or an InputError that says how to get them."
-        try: from transformers import AutoModelForImageTextToText, AutoProcessor
-        except ImportError: raise InputError("a vlm reporter needs transformers: pip install 'pneumo[vlm]'") from None
+        from transformers import AutoModelForImageTextToText, AutoProcessor
         try:
             self.processor = AutoProcessor.from_pretrained(model, revision=revision)
             self.net = AutoModelForImageTextToText.from_pretrained(model, revision=revision, dtype=dtype, **_quantised(four_bit)).eval()
