@@ -13,6 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 import pneumo.cli_classify
+import pneumo.cli_case
 from .console import app, main
 
 # %% ../nbs/19_cli.ipynb #b2d932cc

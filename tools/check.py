@@ -17,6 +17,7 @@ TIMEOUT = 600  # seconds for one cell
 # Small parameters for each notebook, beside `out`, which every notebook but the index has.
 PARAMETERS = {
     "05_evaluate": dict(n_boot=100),
+    "11_audit": dict(n_boot=100),
     "20_classification": dict(epochs=1, seeds=[0], limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
 }
 
