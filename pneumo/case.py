@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NO_INDEX', 'STYLE', 'BASE', 'SHEET', 'INDEX', 'DISCLAIMER', 'majority', 'reasons_to_look', 'similar_cases',
-           'neighbour_image', 'match_reports', 'evidence_of', 'write_reports', 'read_case_report', 'make_cases',
-           'case_images', 'case_html', 'file_names', 'write_cases']
+           'neighbour_image', 'match_reports', 'write_reports', 'read_case_report', 'make_cases', 'case_images',
+           'case_html', 'file_names', 'write_cases']
 
 # %% ../nbs/12_case.ipynb #a1200004
 import base64, io, re, warnings
@@ -85,25 +85,21 @@ def match_reports(
     return [r for r in reports if "error" not in r and (str(r.get("file")) in names or Path(str(r.get("file") or "?")).name==p.name or str(r.get("id")) in names)]
 
 # %% ../nbs/12_case.ipynb #a1200023
-def evidence_of(
-    a:dict,               # of `assess`
-    where:dict,           # of `place`
-    similar:list[dict],   # similar cases, or None
-) -> dict:                # what a report may rest on
-    "The evidence for one image."
-    keep = ("probability","low","high","threshold","label","refer","refer_reason","unusual")
-    return dict({k: a.get(k) for k in keep}, place=where, neighbours=None if similar is None else [dict(id=s["id"], label=s["label"], score=s["score"]) for s in similar])
-
 def write_reports(
     x:np.ndarray,           # (n, 28, 28) uint8
-    evidence:list[dict],    # of `evidence_of`
+    evidence:list[dict],    # of `assess`, with place and neighbours
     names:list[str],        # of the images
     strategy:str="structured",
 ) -> list[list[dict]]:      # one report an image
     "Reports from the evidence alone."
-    from pneumo.report import create_reporter
-    records = [dict(id=str(n), file=f, x=a, image=a, probability=e["probability"], evidence=e) for n,(a,e,f) in enumerate(zip(x, evidence, names))]
+    from pneumo.report import create_reporter, make_records
+    records = make_records(x, [str(n) for n in range(len(x))], names, evidence=evidence)
     return [[r] for r in create_reporter("evidence").write(records, strategy)]
+
+def _evidence(answer, where, similar):
+    "What a report on one image may rest on: a normal image has no place."
+    near = None if similar is None else [{k: s[k] for k in ("id","label","score")} for s in similar]
+    return answer | dict(place=where if answer["label"]=="pneumonia" and where["side"] else {}, neighbours=near)
 
 # %% ../nbs/12_case.ipynb #a1200025
 def read_case_report(
@@ -130,7 +126,7 @@ def make_cases(
     answers, heat = assess(x, model, prevalence), heatmap(x, model)
     places = [place(h, a) for h,a in zip(heat, x)]
     similar, missing = similar_cases(x, k, index)
-    evidence = [evidence_of(*e) for e in zip(answers, places, similar)]
+    evidence = [_evidence(*e) for e in zip(answers, places, similar)]
     said = [match_reports(reports, f) for f in files] if reports is not None else write_reports(x, evidence, [Path(f).name for f in files], strategy)
     return [_case(*c, missing) for c in zip(files, x, answers, heat, places, similar, evidence, said)]
 
@@ -156,7 +152,7 @@ figcaption{font-size:.85rem;color:var(--soft);margin-top:4px}.big{font-size:2rem
 .dot{position:absolute;top:-3px;width:20px;height:20px;margin-left:-10px;border-radius:50%;background:currentColor;border:3px solid var(--card)}.cut{position:absolute;top:-7px;bottom:-7px;width:2px;background:var(--ink)}
 .scale{display:flex;justify-content:space-between;font-size:.8rem;color:var(--soft)}.similar{display:grid;grid-template-columns:repeat(auto-fill,minmax(90px,1fr));gap:10px}.similar img{width:100%;image-rendering:auto}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;background:var(--bg);border-radius:6px;padding:12px;margin:0 0 10px;max-height:30em;overflow:auto}dl{margin:0;display:grid;grid-template-columns:auto 1fr;gap:4px 14px}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}dd ul{margin:0;padding-left:18px}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:8px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}th{font-size:.85rem;color:var(--soft);font-weight:500}td img{width:64px}td ul{margin:0;padding-left:18px}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:8px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}th{font-size:.85rem;color:var(--soft);font-weight:500}td img{width:64px}td ul{margin:0;padding-left:18px}td strong,td span{overflow-wrap:normal}.soft+h2,.scale+h2{margin-top:16px}
 @media(max-width:700px){.grid{grid-template-columns:minmax(0,1fr)}.card{padding:12px}table,tbody,tr,td{display:block}thead{display:none}tr{border-bottom:1px solid var(--line);padding:8px 0}td{border:0;padding:3px 0}}
 """
 BASE = """<!doctype html>

@@ -1,14 +1,14 @@
-"Everything that CI checks. `python tools/check.py 00_data site` runs only the checks whose name contains one of these."
-import ast, hashlib, html, os, re, shutil, subprocess, sys, time, traceback
+"Everything that CI checks. `python tools/check.py 00_image site` runs only the checks whose name contains one of these."
+import ast, hashlib, html, os, re, shutil, subprocess, sys, tempfile, time, traceback, venv
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import nbformat, papermill
+import nbformat, papermill, yaml
 from papermill.exceptions import PapermillExecutionError
 
-import docs, export
+import browse, docs, export, references
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = Path("runs/check")
@@ -21,8 +21,15 @@ PARAMETERS = {
     "20_classification": dict(epochs=1, seeds=[0], limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
 }
 
+# Run from a wheel, alone in an empty folder, whenever everything is checked; `check.py wheel` does so with every notebook.
+FROM_WHEEL = {"02_data", "19_cli", "index"}
+
 # A path of one machine in an output; `precision/recall` or `https://…/a/b` is not one.
 MACHINE_PATH = re.compile(r"(?<![\w:/.~-])/(?:(?:[\w.-]+/){2,}|(?:home|root|tmp|opt|mnt|work|Users)/)[\w.-]+")
+
+
+class Skipped(Exception):
+    "A check that cannot run here, and why."
 
 
 def notebooks():
@@ -68,31 +75,104 @@ def outputs():
     assert not found, "\n".join(found)
 
 
-def imports():
-    "A cell that imports does nothing else, unless it is exported: to build the site nbdev runs such cells, and only those."
+def cells():
+    "A cell that imports does nothing else, unless it is exported: to build the site nbdev runs such cells, and only those. None hides a failing test."
     found = []
     for path in notebooks():
-        if "default_exp" not in path.read_text(encoding="utf-8"): continue  # nothing to document, nothing is run
+        library = "default_exp" in path.read_text(encoding="utf-8")  # nothing else is documented, so nothing else is run
         for n, cell in enumerate(nbformat.read(path, 4).cells):
             if cell.cell_type != "code" or re.search(r"^#\|\s*(export|eval:\s*false)", cell.source, re.M): continue
+            if cell.source.lstrip().startswith("%%capture"): found.append(f"{path}, cell {n}: %%capture swallows errors, a failing test too; use `with capture_output():`")
             try: kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
             except SyntaxError: continue  # a cell with magics, which nbdev does not run either
-            if kinds & {ast.Import, ast.ImportFrom} and kinds & {ast.Expr, ast.Assign}:
+            if library and kinds & {ast.Import, ast.ImportFrom} and kinds & {ast.Expr, ast.Assign}:
                 code = export.DIRECTIVE.sub("", cell.source).strip()
                 found.append(f"{path}, cell {n}: its imports belong in a cell of their own: {code.splitlines()[0][:60]}")
     assert not found, "\n".join(found)
 
 
+def options(source):
+    "The `#| name: value` options of a cell, as the renderers read them; None when they cannot."
+    lines = [line[2:] for line in source.splitlines() if re.match(r"#\|\s*[\w-]+\s*:", line)]
+    try: return yaml.safe_load("\n".join(lines)) or {}
+    except yaml.YAMLError: return None
+
+
+def figures():
+    "Every figure that a reader sees has a caption, alternative text and a label of its own."
+    found = []
+    for path in notebooks():
+        labels = set()
+        for n, cell in enumerate(nbformat.read(path, 4).cells):
+            shown = any("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
+            if not shown or re.search(r"^#\|\s*(hide\b|include:\s*false)", cell.source, re.M): continue
+            given = options(cell.source)
+            if given is None: found.append(f"{path}, cell {n}: its options are not YAML; put the texts in double quotes"); continue
+            missing = [k for k in ("label", "fig-cap", "fig-alt") if not given.get(k)]
+            if missing: found.append(f"{path}, cell {n}: a figure without {', '.join(missing)}")
+            elif not re.fullmatch(r"fig-[\w-]+", given["label"]) or given["label"] in labels: found.append(f"{path}, cell {n}: label {given['label']} is taken, or does not begin with fig-")
+            labels.add(given.get("label"))
+    assert not found, "\n".join(found)
+
+
+def citations():
+    "Whatever is cited as (Name, year) has its entry in nbs/references.bib."
+    found = {f"{path}: {c}" for path in notebooks() for cell in nbformat.read(path, 4).cells for c in references.unknown(cell.source)}
+    assert not found, f"not in {references.BIB}:\n" + "\n".join(sorted(found))
+
+
+def results():
+    "The README quotes every study's headline, to the digit, from the stored run."
+    from pneumo.run import find_studies, headline_table, stored_headline
+    readme = Path("README.md").read_text(encoding="utf-8")
+    stale = [p.name for p in find_studies() if (h := stored_headline(p)) and headline_table(h) not in readme]
+    assert not stale, f"README.md does not quote {', '.join(stale)} as stored: execute nbs/index.ipynb and run `make export`"
+
+
+def small(name, **out):
+    "The small parameters of one notebook; a page without a number has none."
+    return {"out": f"../{RUNS}/{name}", **PARAMETERS.get(name, {}), **out} if name[0].isdigit() else {}
+
+
 def execute(path):
     "Run one notebook as papermill users do, with small parameters that must reach it."
     name = path.stem
-    parameters = {} if name == "index" else {"out": f"../{RUNS}/{name}", **PARAMETERS.get(name, {})}
+    parameters = small(name)
     shutil.rmtree(RUNS/name, ignore_errors=True)
     nb = papermill.execute_notebook(path, RUNS/path.name, parameters, cwd="nbs", kernel_name="python3",
                                     progress_bar=False, execution_timeout=TIMEOUT, extra_arguments=["--log-level=CRITICAL"])
     tags = {t for c in nb.cells for t in c.metadata.get("tags", [])}
     missing = {"parameters", "injected-parameters"} - tags
-    assert name == "index" or not missing, f"{path} has no cell tagged {' or '.join(sorted(missing))}: papermill could not set its parameters"
+    assert not parameters or not missing, f"{path} has no cell tagged {' or '.join(sorted(missing))}: papermill could not set its parameters"
+
+
+def install_wheel():
+    "Build the wheel and install it alone into a fresh environment, which borrows all else from this one; its Python."
+    home, source = (RUNS/"wheel").resolve(), (RUNS/"source").resolve()
+    for folder in (home, source): shutil.rmtree(folder, ignore_errors=True)
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], check=True, capture_output=True, text=True).stdout.split("\n")
+    for name in listed:  # a copy, since setuptools would also pack what an earlier build left behind
+        if name and not name.startswith("nbs/") and Path(name).is_file(): (source/name).parent.mkdir(parents=True, exist_ok=True); shutil.copy(name, source/name)
+    venv.create(home)
+    python = home/"bin"/"python"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(home), str(source)], check=True, capture_output=True, text=True)
+    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", *map(str, home.glob("*.whl"))], check=True, capture_output=True, text=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    (site/"borrowed.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")) + "\n", encoding="utf-8")
+    return python
+
+
+def alone(path, python):
+    "Run one notebook from the wheel, in a folder that holds nothing else and lies in no checkout."
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    given = yaml.safe_dump(small(path.stem, out="out"))
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(path, folder)
+        run = lambda *args: subprocess.run([python, *args], cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
+        where = run("-c", "import pneumo; print(pneumo.__file__)")
+        assert Path(where).is_relative_to(python.parent.parent), f"pneumo comes from {where}, not from the wheel"
+        run("-m", "papermill", path.name, "executed.ipynb", "-k", "python3", "--no-progress-bar", "--log-level", "ERROR", "-y", given)
 
 
 class Page(HTMLParser):
@@ -126,6 +206,14 @@ def site():
     assert not dead, "dead links\n" + "\n".join(dead)
 
 
+def browser():
+    "The built site in a browser: no console error, no dead image, alternative text, search, no sideways scrolling on a phone, dark mode."
+    if not browse.found(): raise Skipped(f"no browser here ({', '.join(browse.BROWSERS)}); on Debian: apt-get install chromium")
+    if not docs.SITE.exists(): docs.build()
+    wrong = browse.problems(docs.SITE)
+    assert not wrong, "\n".join(wrong)
+
+
 def command():
     "The command answers."
     subprocess.run([Path(sys.executable).with_name("pneumo"), "--help"], check=True, capture_output=True, text=True)
@@ -135,6 +223,7 @@ def attempt(name, check, *args):
     "Run one check; its name, its seconds, and what went wrong, if anything."
     start, problem = time.time(), ""
     try: check(*args)
+    except Skipped as e: return name, None, str(e)
     except (AssertionError, PapermillExecutionError) as e: problem = str(e)
     except subprocess.CalledProcessError as e: problem = f"{e}\n{e.stderr}"
     except Exception: problem = traceback.format_exc()
@@ -142,14 +231,20 @@ def attempt(name, check, *args):
     return name, time.time() - start, "\n".join(problem.splitlines()[-20:])
 
 
-def results(wanted):
-    "Run the wanted checks, the notebooks two at a time, and yield each result as it comes."
-    for check in (command, drift, outputs, imports):
+def run_checks(names):
+    "Run the checks whose name contains one of `names`, or all; the notebooks two at a time; yield each result as it comes."
+    wanted = lambda name: not names or any(n in name for n in names)
+    packed = lambda stem: any(n.startswith("wheel") and n in f"wheel_{stem}" for n in names) if names else stem in FROM_WHEEL
+    for check in (command, drift, outputs, cells, figures, citations, results):
         if wanted(check.__name__): yield attempt(check.__name__, check)
+    jobs = [(nb.stem, execute, nb) for nb in reversed(notebooks()) if wanted(nb.stem)]  # the long ones first
+    if from_wheel := [nb for nb in notebooks() if packed(nb.stem)]:
+        python = install_wheel()
+        jobs += [(f"wheel_{nb.stem}", alone, nb, python) for nb in from_wheel]
     with ProcessPoolExecutor(2) as pool:
-        jobs = [pool.submit(attempt, nb.stem, execute, nb) for nb in reversed(notebooks()) if wanted(nb.stem)]  # the long ones first
-        for job in as_completed(jobs): yield job.result()
-    if wanted("site"): yield attempt("site", site)
+        for job in as_completed([pool.submit(attempt, *job) for job in jobs]): yield job.result()
+    for check in (site, browser):
+        if wanted(check.__name__): yield attempt(check.__name__, check)
 
 
 def main(names):
@@ -158,13 +253,14 @@ def main(names):
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"  # two notebooks share the cores
     RUNS.mkdir(parents=True, exist_ok=True)
-    passed = failed = 0
-    for name, seconds, problem in results(lambda name: not names or any(n in name for n in names)):
-        print(f"{'FAIL' if problem else 'ok':<5}{name:<24}{seconds:6.1f} s", flush=True)
+    count = dict.fromkeys(("ok", "FAIL", "skip"), 0)
+    for name, seconds, problem in run_checks(names):
+        verdict = "skip" if seconds is None else "FAIL" if problem else "ok"
+        count[verdict] += 1
+        print(f"{verdict:<5}{name:<28}" + (f"{seconds:6.1f} s" if seconds is not None else ""), flush=True)
         if problem: print("     " + problem.replace("\n", "\n     "), flush=True)
-        passed, failed = passed + (not problem), failed + bool(problem)
-    print(f"{passed} passed, {failed} failed")
-    return failed > 0 or passed == 0
+    print(f"{count['ok']} passed, {count['FAIL']} failed" + f", {count['skip']} skipped"*(count["skip"] > 0))
+    return count["FAIL"] > 0 or count["ok"] == 0
 
 
 if __name__ == "__main__":
