@@ -153,7 +153,7 @@ figcaption{font-size:.85rem;color:var(--soft);margin-top:4px}.big{font-size:2rem
 .scale{display:flex;justify-content:space-between;font-size:.8rem;color:var(--soft)}.similar{display:grid;grid-template-columns:repeat(auto-fill,minmax(90px,1fr));gap:10px}.similar img{width:100%;image-rendering:auto}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;background:var(--bg);border-radius:6px;padding:12px;margin:0 0 10px;max-height:30em;overflow:auto}dl{margin:0;display:grid;grid-template-columns:auto 1fr;gap:4px 14px}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}dd ul{margin:0;padding-left:18px}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:8px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}th{font-size:.85rem;color:var(--soft);font-weight:500}td img{width:64px}td ul{margin:0;padding-left:18px}td strong,td span{overflow-wrap:normal}.soft+h2,.scale+h2{margin-top:16px}
-@media(max-width:700px){.grid{grid-template-columns:minmax(0,1fr)}.card{padding:12px}table,tbody,tr,td{display:block}thead{display:none}tr{border-bottom:1px solid var(--line);padding:8px 0}td{border:0;padding:3px 0}}
+@media(max-width:700px){.grid{grid-template-columns:minmax(0,1fr)}.card{padding:12px}table,tbody,tr,td{display:block}thead{display:none}tr{border-bottom:1px solid var(--line);padding:8px 0}td{border:0;padding:3px 0}td[data-l]::before{content:attr(data-l) " ";color:var(--soft)}}
 """
 BASE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
@@ -189,8 +189,8 @@ SHEET = """{% extends "base" %}{% block title %}{{ c.name }} – case sheet{% en
 INDEX = """{% extends "base" %}{% block title %}{{ cases|length }} case sheets{% endblock %}{% block body %}
 <header><h1>{{ cases|length }} cases</h1><p>{{ n }} of them need a human look; the most pressing come first.</p></header>
 <main><div class="card"><table><thead><tr><th>X-ray</th><th>Case</th><th>Classifier</th><th>Report claims</th><th>Similar cases</th><th>Needs a human look</th></tr></thead><tbody>
-{% for c,href,thumb,near in cases %}<tr><td><img src="{{ thumb }}" alt=""></td><td><a href="{{ href }}">{{ c.name }}</a></td><td><strong class="{{ c.classifier.label }}">{{ c.classifier.label }}</strong> {{ '%.2f'|format(c.classifier.probability) }}</td>
-<td>{% for r in c.reports %}<span class="{{ r.claim }}">{{ r.claim }}</span>{{ ', ' if not loop.last }}{% else %}<span class="soft">no report</span>{% endfor %}</td><td>{{ near }}</td><td>{% if c.needs_look %}<ul>{% for r in c.reasons %}<li>{{ r }}</li>{% endfor %}</ul>{% else %}<span class="soft">no</span>{% endif %}</td></tr>
+{% for c,href,thumb,near in cases %}<tr><td><img src="{{ thumb }}" alt=""></td><td><a href="{{ href }}">{{ c.name }}</a></td><td data-l="classifier:"><strong class="{{ c.classifier.label }}">{{ c.classifier.label }}</strong> {{ '%.2f'|format(c.classifier.probability) }}</td>
+<td data-l="report:">{% for r in c.reports %}<span class="{{ r.claim }}">{{ r.claim }}</span>{{ ', ' if not loop.last }}{% else %}<span class="soft">no report</span>{% endfor %}</td><td data-l="similar cases:">{{ near }}</td><td data-l="needs a human look:">{% if c.needs_look %}<ul>{% for r in c.reasons %}<li>{{ r }}</li>{% endfor %}</ul>{% else %}<span class="soft">no</span>{% endif %}</td></tr>
 {% endfor %}</tbody></table></div></main>{% endblock %}"""
 DISCLAIMER = "Made by pneumo. Research software, not a medical device: no diagnosis or treatment may rest on it."
 _pages = jinja2.Environment(loader=jinja2.DictLoader(dict(base=BASE, sheet=SHEET, index=INDEX)), autoescape=True, undefined=jinja2.StrictUndefined)

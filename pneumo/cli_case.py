@@ -50,13 +50,14 @@ def _save(doc, path):
 def _show_audit(doc, audit_table):
     "The audit for a terminal: claims of each report when they are few, the tables, the comparisons."
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
     s, console = doc["summary"], Console()
     if len(doc["reports"])<=30:
         t = Table("report", "claim", "unsupported", "contradictions", "in")
         for r in doc["reports"]:
-            if "error" not in r: t.add_row(str(r["id"]), r["claim"], str(len(r["unsupported"])), str(len(r["contradictions"])), (r["sentences"] or [""])[0][:70])
-        console.print(t, markup=False) if False else console.print(t)
+            if "error" not in r: t.add_row(*map(escape, (str(r["id"]), r["claim"], str(len(r["unsupported"])), str(len(r["contradictions"])), (r["sentences"] or [""])[0][:70])))
+        console.print(t)
     if s["groups"]: print(audit_table(s).to_string())
     for c in s["comparisons"]:
         print(f"{c['reporter']}: {c['a']} against {c['b']}, right by the {c['against']}: {c['difference']:+.3f} over {c['n']} images, McNemar p {c['p']:.3g}, Holm {c['p_holm']:.3g}")
