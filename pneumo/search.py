@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np, pandas as pd
 import matplotlib.pyplot as plt
+from fastcore.basics import patch
 
 from .data import CLASSES, Xrays, atomic, load_data, save_json
 from .embed import QUERIES, Encoder, cache_folder, create_encoder, embed, sha, unit
-from .evaluate import COLORS, LINES, _interval, _need, noted, resamples, set_note, set_style, stamp
+from .evaluate import COLORS, LINES, _interval, noted, resamples, stamp
 from .image import InputError
 
 # %% ../nbs/09_search.ipynb #b6a2264d
@@ -58,6 +59,7 @@ def make_faiss(
         index.nprobe = max(1, min(cells, round(cells**.5/2)+4))
         index.cp.max_points_per_centroid, index.cp.niter = 64, 8
         index.cp.min_points_per_centroid = 1
+    if kind=="ivfpq": index.pq.cp.min_points_per_centroid = 1
     index.train(vectors); index.add(vectors)
     if kind in ("ivf", "ivfpq"): index.make_direct_map()
     return index
@@ -101,8 +103,8 @@ def _allowed(items:pd.DataFrame, where:dict|None) -> np.ndarray:
     for k,v in (where or {}).items():
         if k not in ("id", "split", "label", "index"): raise InputError(f"cannot filter by {k!r}; use split, label, id or index")
         values = [v] if isinstance(v, (str,int)) else list(v)
-        if missing := [x for x in values if x not in set(items[k])]: raise InputError(f"no {k} {missing[0]!r} in this index; there is {', '.join(map(str, items[k].dropna().unique()[:5]))}")
-        ok &= items[k].isin(values).to_numpy()
+        if missing := set(values) - set(there := items[k].dropna().unique()): raise InputError(f"no {k} {missing.pop()!r} in this index; there is {', '.join(map(str, there[:5]))}")
+        ok &= items[k].isin(values).to_numpy(bool)
     return ok
 
 def _checked_queries(q, dim:int, k:int, n:int) -> np.ndarray:
@@ -113,8 +115,9 @@ def _checked_queries(q, dim:int, k:int, n:int) -> np.ndarray:
     if k>n: raise InputError(f"k is {k}, but only {n} images can answer")
     return q
 
-# %% ../nbs/09_search.ipynb #afadfc9d
-def _search(self:Index,
+# %% ../nbs/09_search.ipynb #58c05efb
+@patch
+def search(self:Index,
     queries:np.ndarray,         # (q, dim) vectors
     k:int=5,                    # results a query
     where:dict=None,            # e.g. {"split": "train", "label": ["normal"]}
@@ -125,6 +128,7 @@ def _search(self:Index,
     scores, rows = self._nearest(q, k, ok)
     return [[self._row(r, i, s) for r,(i,s) in enumerate(zip(ri, si), 1) if i>=0] for ri,si in zip(rows, scores)]
 
+@patch
 def _nearest(self:Index, q, k, ok):
     "Scores and rows of the k nearest among the allowed."
     import faiss
@@ -136,13 +140,12 @@ def _nearest(self:Index, q, k, ok):
     bits = np.packbits(ok, bitorder="little")
     return self.faiss.search(q, k, params=_params(self.faiss, faiss.IDSelectorBitmap(bits)))
 
+@patch
 def _row(self:Index, rank, i, score) -> dict:
     "One result."
     t = self.items.iloc[i]
     row = dict(rank=rank, id=t.id, split=t.split, index=None if pd.isna(t["index"]) else int(t["index"]), label=None if pd.isna(t.label) else t.label, score=float(score))
     return row if pd.isna(t.file) else dict(row, file=t.file)
-
-Index.search, Index._nearest, Index._row = _search, _nearest, _row
 
 # %% ../nbs/09_search.ipynb #880eeb71
 def _params(index, selector):
@@ -153,8 +156,8 @@ def _params(index, selector):
     if hasattr(index, "hnsw"): return faiss.SearchParametersHNSW(sel=selector, efSearch=index.hnsw.efSearch)
     return faiss.SearchParameters(sel=selector)
 
-# %% ../nbs/09_search.ipynb #2210599f
-COLUMNS = dict(id="str", split="str", index="Int64", label="str", file="str", alive="bool")
+# %% ../nbs/09_search.ipynb #e6c31637
+COLUMNS = dict(id="string", split="string", index="Int64", label="string", file="string", alive="bool")
 
 def sample_items(
     d:Xrays,              # images of one split
@@ -212,8 +215,9 @@ def build_index(
     if out: index.save(out)
     return index
 
-# %% ../nbs/09_search.ipynb #0d4eb8ed
-def _add(self:Index,
+# %% ../nbs/09_search.ipynb #1d8e783c
+@patch
+def add(self:Index,
     vectors:np.ndarray,       # (n, dim) by the same encoder
     items:pd.DataFrame,       # a row for each
 ) -> None:
@@ -225,11 +229,13 @@ def _add(self:Index,
     self.faiss.add(vectors)
     self.items = pd.concat([self.items, items], ignore_index=True)
 
-def _add_images(self:Index, x:np.ndarray, items:pd.DataFrame) -> None:
+@patch
+def add_images(self:Index, x:np.ndarray, items:pd.DataFrame) -> None:
     "Encode X-rays with the index's own encoder and add them."
     self.add(self.encoder.encode_images(x), items)
 
-def _remove(self:Index,
+@patch
+def remove(self:Index,
     ids,                      # ids to take out
 ) -> int:                     # how many
     "Take images out by id; raises InputError for one that is not there. Rebuilds once half of the rows are gone."
@@ -243,13 +249,12 @@ def _remove(self:Index,
         self.faiss, self.items, self.info["kind"] = make_faiss(unit(self.vectors(rows)), kind), self.items.iloc[rows].reset_index(drop=True), kind
     return len(ids)
 
-Index.add, Index.add_images, Index.remove = _add, _add_images, _remove
-
 # %% ../nbs/09_search.ipynb #37db89ff
 DEFAULT_INDEX = cache_folder()/"index"
 FORMAT = 1
 
-def _save(self:Index,
+@patch
+def save(self:Index,
     folder:str|Path=None,     # made when missing; DEFAULT_INDEX when left out
 ) -> Path:
     "Write the index; the folder changes as a whole or not at all."
@@ -268,7 +273,6 @@ def _save(self:Index,
     for f in [*folder.glob("*.faiss"), *folder.glob("*.parquet")]:
         if f.name not in names.values(): f.unlink(missing_ok=True)
     return folder
-Index.save = _save
 
 # %% ../nbs/09_search.ipynb #2b16b41e
 def read_manifest(
@@ -279,7 +283,7 @@ def read_manifest(
     if not f.exists(): raise InputError(f"{folder}: no index here; make one with: pneumo index build --out {folder}")
     try: m = json.loads(f.read_text(encoding="utf-8"))
     except ValueError: raise InputError(f"{f}: damaged; build the index again: pneumo index build --out {folder}") from None
-    if m.get("format")!=FORMAT: raise InputError(f"{folder}: written by another version of pneumo; build the index again: pneumo index build --out {folder}")
+    if not isinstance(m, dict) or m.get("format")!=FORMAT: raise InputError(f"{folder}: written by another version of pneumo; build the index again: pneumo index build --out {folder}")
     return m
 
 def open_index(
@@ -326,7 +330,7 @@ def search_sample(
     where:dict=None,      # filter
 ) -> list[dict]:          # without the sample itself
     "Cases similar to one that the index holds; raises InputError when it does not."
-    rows = np.flatnonzero((index.items.id==id) & index.items.alive)
+    rows = np.flatnonzero((index.items.id==id).to_numpy(bool) & index.items.alive)
     if not len(rows): raise InputError(f"{id} is not in the index; it holds {', '.join(sorted(index.items.split.unique()))}, {len(index)} images")
     allowed = _allowed(index.items, where)
     if k>(n := int(allowed.sum()) - int(allowed[rows[0]])): raise InputError(f"k is {k}, but only {n} other images can answer")
@@ -362,7 +366,7 @@ class MilvusIndex:
         "Add vectors; raises InputError for an id that is there already."
         ids = items.id.tolist()
         if there := self.client.get(self.collection, ids=ids, output_fields=["id"]): raise InputError(f"{there[0]['id']} is in the index already; remove it first")
-        t = items.drop(columns="alive").assign(vector=list(unit(vectors)), index=items["index"].astype(float).fillna(-1).astype(int)).fillna("")
+        t = items.drop(columns="alive").assign(vector=unit(vectors).tolist(), index=items["index"].fillna(-1).astype(int), label=items.label.fillna(""), file=items.file.fillna(""))
         for i in range(0, len(t), 1000): self.client.insert(self.collection, t.iloc[i:i+1000].to_dict("records"))
 
     def remove(self, ids) -> int:
@@ -380,7 +384,8 @@ def _filter(where:dict|None) -> str:
         if k not in ("id", "split", "label", "index"): raise InputError(f"cannot filter by {k!r}; use split, label, id or index")
     return " and ".join(f"{k} in {json.dumps([v] if isinstance(v, (str,int)) else list(v))}" for k,v in (where or {}).items())
 
-def _milvus_search(self:MilvusIndex, queries, k=5, where=None) -> list[list[dict]]:
+@patch
+def search(self:MilvusIndex, queries, k=5, where=None) -> list[list[dict]]:
     "As `Index.search`."
     q = _checked_queries(queries, self.info["dim"], k, len(self))
     fields = ["id", "split", "index", "label", "file"]
@@ -392,9 +397,10 @@ def _milvus_row(rank, h) -> dict:
     e = h["entity"]
     row = dict(rank=rank, id=e["id"], split=e["split"], index=None if e["index"]<0 else e["index"], label=e["label"] or None, score=float(h["distance"]))
     return dict(row, file=e["file"]) if e["file"] else row
-MilvusIndex.search = _milvus_search
 
-# %% ../nbs/09_search.ipynb #562f2a6d
+# %% ../nbs/09_search.ipynb #dbb78cfa
+def _manifest(collection:str) -> str: return f"{collection}_manifest"
+
 def build_milvus(
     uri:str,                  # a milvus-lite file such as cases.db, or http://host:19530
     vectors:np.ndarray,       # (n, dim)
@@ -407,15 +413,18 @@ def build_milvus(
     from pymilvus import DataType
     client, vectors = _client(uri), unit(vectors)
     info = dict(encoder=encoder.name, digest=encoder.digest, dim=int(vectors.shape[1]), metric="cosine", kind="milvus", source=source)
-    schema = client.create_schema(description=json.dumps(info))
+    schema = client.create_schema()
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=1024)
     for f,n in dict(split=16, label=16, file=1024).items(): schema.add_field(f, DataType.VARCHAR, max_length=n)
     schema.add_field("index", DataType.INT64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=info["dim"])
     params = client.prepare_index_params()
     params.add_index("vector", index_type="AUTOINDEX", metric_type="COSINE")
-    if client.has_collection(collection): client.drop_collection(collection)
+    for c in (collection, _manifest(collection)):
+        if client.has_collection(c): client.drop_collection(c)
     client.create_collection(collection, schema=schema, index_params=params, consistency_level="Strong")
+    client.create_collection(_manifest(collection), dimension=2, consistency_level="Strong")
+    client.insert(_manifest(collection), [dict(id=0, vector=[1.,0.], manifest=json.dumps(info))])
     index = MilvusIndex(client, collection, info, encoder)
     index.add(vectors, items)
     return index
@@ -428,8 +437,8 @@ def open_milvus(
     "Open a Milvus collection; raises InputError when it is not there."
     if "://" not in uri and not Path(uri).exists(): raise InputError(f"milvus:{uri}: no such file; make it with: pneumo index build --out milvus:{uri}")
     client = _client(uri)
-    if not client.has_collection(collection): raise InputError(f"milvus:{uri}: no collection {collection}; make it with: pneumo index build --out milvus:{uri}")
-    return MilvusIndex(client, collection, json.loads(client.describe_collection(collection)["description"]), encoder)
+    if not client.has_collection(_manifest(collection)): raise InputError(f"milvus:{uri}: no collection {collection}; make it with: pneumo index build --out milvus:{uri}")
+    return MilvusIndex(client, collection, json.loads(client.get(_manifest(collection), ids=[0], output_fields=["manifest"])[0]["manifest"]), encoder)
 
 # %% ../nbs/09_search.ipynb #ed447ebd
 def ranking_metrics(
