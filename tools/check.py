@@ -20,6 +20,7 @@ PARAMETERS = {
     "07_explain": dict(epochs=1, limit=256),
     "08_embed": dict(n_query=5),
     "09_search": dict(limit=60, n_vec=1000),
+    "11_audit": dict(n_boot=100),
     "20_classification": dict(epochs=1, seeds=[0], limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
     "21_reports": dict(limit=60, n_boot=50, out=f"{RUNS}/21_reports"),
     "22_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, train_steps=20, bench=[1000], out=f"{RUNS}/22_retrieval"),
