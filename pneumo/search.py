@@ -573,7 +573,7 @@ def plot_results(
 ) -> plt.Figure:
     "Galleries of search results, a query a row."
     k = max(len(r) for _,r in rows)
-    fig, axs = plt.subplots(len(rows), k+1, figsize=(1.25*(k+1.4), 1.5*len(rows)+.3), squeeze=False, width_ratios=[1.6]+[1]*k)
+    fig, axs = plt.subplots(len(rows), k+1, figsize=(1.25*(k+1.4), 1.5*len(rows)+.3), squeeze=False, width_ratios=[1.6]+[1]*k, dpi=72)
     for (query,hits),line in zip(rows, axs):
         for ax in line: ax.set(xticks=[], yticks=[]); ax.grid(False); ax.set_frame_on(False)
         if isinstance(query, str): line[0].text(.5, .5, _wrap(query), ha="center", va="center", fontsize=8.5, transform=line[0].transAxes)
@@ -591,7 +591,7 @@ def _hit(ax, img, h):
     color = COLORS[h["label"]]
     ax.set_frame_on(True); ax.imshow(img, cmap="gray", vmin=0, vmax=255)
     for s in ax.spines.values(): s.set(visible=True, color=color, linewidth=2.2)
-    ax.set_title(h["label"], color=color, fontsize=8, pad=3); ax.set_xlabel(f"{h['id']}  {h['score']:.2f}", fontsize=7, labelpad=2)
+    ax.set_title(h["label"], color=color, fontsize=8, pad=3); ax.set_xlabel(f"{h['id']}  {h['score']:.3f}", fontsize=7, labelpad=2)
 
 # %% ../nbs/09_search.ipynb #c1ba7eb6
 def plot_map(
@@ -606,9 +606,13 @@ def plot_map(
     w = np.stack(list(words.values())) if words else np.zeros((0, e.shape[1]), np.float32)
     xy = _flat_map(np.concatenate([e, w]), len(e), method)
     for i,c in enumerate(CLASSES): ax.scatter(*xy[:len(e)][y==i].T, s=14, color=COLORS[c], marker="ox"[i], lw=.8, alpha=.65, label=f"{c} (n = {(y==i).sum()})")
-    for t,p in zip(words or {}, xy[len(e):]): ax.scatter(*p, marker="*", s=130, color="k", zorder=4); ax.annotate(t, p, xytext=(5,5), textcoords="offset points", fontsize=8)
+    for t,p in zip(words or {}, xy[len(e):]): ax.scatter(*p, marker="*", s=130, color="k", zorder=4); _note_at(ax, t, p, p[0] > xy[:len(e),0].mean())
     ax.set(xlabel="t-SNE 1" if method=="tsne" else "component 1", ylabel="t-SNE 2" if method=="tsne" else "component 2"); ax.legend()
     return stamp(ax.figure)
+
+def _note_at(ax, text, p, right):
+    "A text beside its star, on the side where there is room."
+    ax.annotate(text, p, xytext=(-8 if right else 8, 6), ha="right" if right else "left", textcoords="offset points", fontsize=8, bbox=dict(fc="white", ec="none", alpha=.7, pad=.5))
 
 def _flat_map(a, n, method):
     "Two coordinates a row; principal components are those of the first `n` rows."
