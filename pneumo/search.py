@@ -23,13 +23,13 @@ from .embed import QUERIES, Encoder, cache_folder, create_encoder, embed, sha, u
 from .evaluate import COLORS, LINES, _interval, noted, resamples, stamp
 from .image import InputError
 
-# %% ../nbs/09_search.ipynb #b6a2264d
-KINDS = ("flat", "ivf", "hnsw", "sq8", "ivfpq")
+# %% ../nbs/09_search.ipynb #bc6bdbb5
+KINDS = ("flat", "ivf", "hnsw", "fp16", "ivfpq")
 AUTO_EXACT = 50_000     # up to so many vectors, `auto` searches exactly
 
 def choose_kind(
     n:int,                # vectors to come
-    kind:str="auto",      # auto | flat | ivf | hnsw | sq8 | ivfpq
+    kind:str="auto",      # auto | flat | ivf | hnsw | fp16 | ivfpq
 ) -> str:                 # one of KINDS
     "The kind of index by name, or by size; raises InputError for an unknown one or too few vectors."
     if kind=="auto": return "flat" if n<=AUTO_EXACT else "ivf"
@@ -44,19 +44,19 @@ def _cells(n:int) -> int:
 # %% ../nbs/09_search.ipynb #be6af5cf
 def make_faiss(
     vectors:np.ndarray,   # (n, d) float32, rows of length 1
-    kind:str="flat",      # flat | ivf | hnsw | sq8 | ivfpq
+    kind:str="flat",      # flat | ivf | hnsw | fp16 | ivfpq
 ):                        # a trained FAISS index that holds them
     "Build a FAISS index for inner products."
     import faiss
     n,d = vectors.shape
     ip, cells = faiss.METRIC_INNER_PRODUCT, _cells(n)
     if kind=="flat": index = faiss.IndexFlatIP(d)
-    if kind=="sq8": index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, ip)
+    if kind=="fp16": index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_fp16, ip)
     if kind=="hnsw": index = faiss.IndexHNSWFlat(d, 32, ip); index.hnsw.efConstruction, index.hnsw.efSearch = 80, 64
     if kind=="ivf": index = faiss.index_factory(d, f"IVF{cells},Flat", ip)
     if kind=="ivfpq": index = faiss.index_factory(d, f"IVF{cells},PQ{_parts(d)}x8", ip)
     if kind in ("ivf", "ivfpq"):
-        index.nprobe = max(1, min(cells, round(cells**.5/2)+4))
+        index.nprobe = max(1, min(cells, round(.75*cells**.5)+4))
         index.cp.max_points_per_centroid, index.cp.niter = 64, 8
         index.cp.min_points_per_centroid = 1
     if kind=="ivfpq": index.pq.cp.min_points_per_centroid = 1
@@ -183,7 +183,7 @@ def index_vectors(
     vectors:np.ndarray,       # (n, dim)
     items:pd.DataFrame,       # a row for each, of `sample_items` or `file_items`
     encoder:Encoder,          # that made them
-    kind:str="auto",          # auto | flat | ivf | hnsw | sq8 | ivfpq
+    kind:str="auto",          # auto | flat | ivf | hnsw | fp16 | ivfpq
     source:str="",            # where the images come from
 ) -> Index:
     "An index of vectors; raises InputError for NaN or zero vectors, and for ids that occur twice."
@@ -199,7 +199,7 @@ def build_index(
     data="auto",                        # auto | pneumoniamnist | phantoms | a file | a folder, or the splits themselves
     split="test",                       # train | val | test, or a list of them
     encoder:str|Encoder="pneumoclip",   # a name of `create_encoder`, or an encoder
-    kind:str="auto",                    # auto | flat | ivf | hnsw | sq8 | ivfpq
+    kind:str="auto",                    # auto | flat | ivf | hnsw | fp16 | ivfpq
     out:str|Path=None,                  # the index folder to write, or milvus:URI; not written when left out
     cache=None,                         # folder for vectors, see `embed`
 ) -> Index:
