@@ -16,7 +16,7 @@ PROC, SITE = Path("_proc"), Path("_docs")
 NUMBER = re.compile(r"\b\d+[a-zA-Z0-9]*_(?=\w+\.ipynb)")
 LINK = re.compile(rf'(?<=\]\()(?:\./)?{NUMBER.pattern}|(?<=href=")(?:\./)?{NUMBER.pattern}')
 FONT = re.compile(r"@import\s*(url\()?[\"']?https?://fonts\.[^)\"']*[\"']?\)?;")
-OPTION = re.compile(r"^#\|\s*(label|fig-cap)\s*:\s*(.+)$", re.M)
+OPTION = re.compile(r"^#\|\s*(label|fig-cap)\s*:\s*(.+)\n?", re.M)
 
 
 def page(name):
@@ -50,8 +50,8 @@ def number_figures(nb):
         label = options.get("label", f"fig-{n}").strip()
         numbers[label] = n
         caption = yaml.safe_load(options["fig-cap"])
-        cell.source = OPTION.sub("", cell.source).lstrip("\n")
-        cell.source = f'#| label: {label.replace("fig-", "figure-", 1)}\n#| fig-cap: {yaml.dump(f"Figure {n}. {caption}", width=9999, allow_unicode=True, default_style=chr(34)).strip()}\n{cell.source}'
+        caption = yaml.dump(f"Figure {n}. {caption}", width=9999, allow_unicode=True, default_style='"').strip()
+        cell.source = f"#| label: {label.replace('fig-', 'figure-', 1)}\n#| fig-cap: {caption}\n" + OPTION.sub("", cell.source)
     for cell in nb.cells:
         if cell.cell_type != "markdown": continue
         cell.source = re.sub(r"@(fig-[\w-]*\w)", lambda m: f"[Figure {numbers[m[1]]}](#{m[1].replace('fig-', 'figure-', 1)})" if m[1] in numbers else m[0], cell.source)
