@@ -103,11 +103,12 @@ def _words(side, zone) -> str:
 
 # %% ../nbs/07_explain.ipynb #3f4e5efb
 def enlarge(
-    x:np.ndarray,     # (28, 28) uint8
-    size:int=280,     # pixels a side
-):                    # PIL image, grey
+    x:np.ndarray,              # (28, 28) uint8
+    size:int=280,              # pixels a side
+    resampling:str="bicubic",  # nearest | bilinear | bicubic | lanczos
+):                             # PIL image, grey
     "One X-ray at readable size."
-    return Image.fromarray(x).resize((size,size), Image.Resampling.BICUBIC)
+    return Image.fromarray(x).resize((size,size), Image.Resampling[resampling.upper()])
 
 def overlay(
     x:np.ndarray,     # (28, 28) uint8

@@ -17,10 +17,14 @@ TIMEOUT = 600  # seconds for one cell
 # Small parameters for each notebook, beside `out`, which every notebook but the index has.
 PARAMETERS = {
     "05_evaluate": dict(n_boot=100),
+    "07_explain": dict(epochs=1, limit=256),
     "08_embed": dict(n_query=5),
     "09_search": dict(limit=60, n_vec=1000),
+    "11_audit": dict(n_boot=100),
     "20_classification": dict(epochs=1, seeds=[0], limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
+    "21_reports": dict(limit=60, n_boot=50, out=f"{RUNS}/21_reports"),
     "22_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, train_steps=20, bench=[1000], out=f"{RUNS}/22_retrieval"),
+    "23_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5], limit=256, n_boot=50, out=f"{RUNS}/23_robustness"),
 }
 
 # Run from a wheel, alone in an empty folder, whenever everything is checked; `check.py wheel` does so with every notebook.
