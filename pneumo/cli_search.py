@@ -135,7 +135,7 @@ def _show(rows:list[dict], as_json:bool) -> None:
         t = Table("rank", "id", "label", "score", title=r.get("query") or r["file"], title_justify="left")
         for h in r["results"]: t.add_row(str(h["rank"]), h["id"], h["label"] or "–", f"{h['score']:.4f}")
         Console().print(t)
-    say(DISCLAIMER)
+    if rows: say(DISCLAIMER)
 
 @search_app.command()
 def text(

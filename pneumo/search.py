@@ -59,14 +59,14 @@ def make_faiss(
         index.nprobe = max(1, min(cells, round(.75*cells**.5)+4))
         index.cp.max_points_per_centroid, index.cp.niter = 64, 8
         index.cp.min_points_per_centroid = 1
-    if kind=="ivfpq": index.pq.cp.min_points_per_centroid = 1
+    if kind=="ivfpq": index.pq.cp.min_points_per_centroid, index.pq.cp.max_points_per_centroid, index.pq.cp.niter = 1, 64, 8
     index.train(vectors); index.add(vectors)
     if kind in ("ivf", "ivfpq"): index.make_direct_map()
     return index
 
 def _parts(d:int) -> int:
-    "Sub-vectors of a product quantizer: two dimensions each where that divides, fewer parts where not."
-    return next(m for m in (d//2, d//4, d//8, 1) if m and d%m==0)
+    "Sub-vectors of a product quantizer: four dimensions each where that divides, other sizes where not."
+    return next(m for m in (d//4, d//2, d//8, 1) if m and d%m==0)
 
 # %% ../nbs/09_search.ipynb #0ea8ccc8
 FEW = 10_000     # where a filter leaves at most so many rows, they are searched exactly
