@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['CLAIMS', 'MAX_CHARS', 'THOUGHT', 'TURN', 'TOKEN', 'BOXED', 'PLACEHOLDER', 'PLAIN', 'LOOP', 'KINDS', 'VOCABULARY',
-           'GROUP', 'NEGATED', 'HEDGED', 'SECTIONS', 'RANK', 'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'NOT_A_KEY',
-           'QUESTION', 'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'CLAUSE',
-           'LEANS', 'BUT', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL', 'ELSEWHERE',
-           'CAUSE', 'EITHER', 'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE', 'UNDECIDED',
-           'ODDS', 'FAVOURS', 'CONCLUDES', 'BARE', 'LIKELIHOOD', 'DETAILS', 'ABSENT', 'ZONES', 'LABELS', 'PER_REPORT',
-           'KEPT', 'clean', 'find', 'section_of', 'Sentence', 'split', 'drop_clauses', 'own_words', 'Mention',
-           'side_of', 'about_lungs', 'mentions', 'value_status', 'quoted_verdict', 'unquote', 'odds', 'read_sentence',
-           'read_sentences', 'decide', 'claim_of', 'place_of', 'unsupported_details', 'contradictions', 'read_report',
-           'read_lines', 'truth_of', 'constant_index', 'summarise', 'holm', 'compare_strategies', 'audit',
-           'audit_table', 'plot_claims']
+           'GROUP', 'NEGATED', 'HEDGED', 'SECTIONS', 'RANK', 'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS',
+           'NOT_A_KEY', 'QUESTION', 'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE',
+           'CLAUSE', 'LEANS', 'BUT', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL',
+           'ELSEWHERE', 'CAUSE', 'EITHER', 'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE',
+           'UNDECIDED', 'ODDS', 'FAVOURS', 'CONCLUDES', 'BARE', 'CHANCE', 'LIKELIHOOD', 'DETAILS', 'ABSENT', 'ZONES',
+           'LABELS', 'PER_REPORT', 'KEPT', 'clean', 'find', 'section_of', 'Sentence', 'split', 'drop_clauses',
+           'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status', 'quoted_verdict', 'unquote',
+           'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of', 'place_of', 'unsupported_details',
+           'contradictions', 'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise', 'holm',
+           'compare_strategies', 'audit', 'audit_table', 'plot_claims']
 
 # %% ../nbs/11_audit.ipynb #a1100004
 import json, re, zlib
@@ -212,6 +212,7 @@ class Sentence(NamedTuple):
     text:str      # the rest
     shown:str     # the sentence as written
 
+OPTIONS = re.compile(r"^\W*(?:normal|pneumonia)\W*(?:\||/|\bor\b|,)\W*(?:normal|pneumonia)\W*$", re.I)
 NOT_A_KEY = re.compile(r"(?:there|this|these|the (?:right|left|lungs?|image)|it|i|not|no|we|here)\b", re.I)
 
 def _heading(s):
@@ -226,6 +227,7 @@ def split(
     "The sentences of a report, each with its section and what stood before its colon."
     section, out = "body", []
     for line in INLINE.sub("\n", _json_lines(text)).splitlines():
+        if OPTIONS.match(line): continue
         if m := ALONE.match(line): section = section_of(m[1]) or section; continue
         here, key = section, ""
         for s in SPLIT.split(_table_line(line).strip()):
@@ -261,7 +263,7 @@ DISCLAIM = _rx(r"\b(?:am|'m) (?:not )?(?:an?|the) (?:\w+ )?(?:doctor|medical|ai|
     r"\bI (?:will|can|could) (?:then |also )?(?:look|describe|help|write|provide|try|explain)", r"\bsorry\b|\bapologi[sz]e", r"(?:definitive|final) diagnosis (?:requires|can only|should|must|cannot)")
 DEFINITION = _rx(r"\bpneumonia (?:is|are) (?:an?|the|caused|typically|usually|often|commonly) (?!possib)", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
     r"\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"\bone would expect", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^,]*\b(?:would|should|typically|usually|often|is|are)\b",
-    r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude", r"\bpneumonia would\b", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
+    r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude", r"\bpneumonia would\b", r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
 INDETERMINATE = _rx(r"\b(?:cannot|can't|can not|could not|unable|not able|impossible|not possible|difficult|hard|challenging|insufficient|not suitable|too \w+(?: or \w+)?|limits? (?:the )?(?:ability|assessment))(?: (?:for|me))*(?: to)? (?:\w+ ){0,2}(?:be )?(?:\w+ )?"
     r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|identif|interpretation|diagnosis)\w*", r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
     r"\b(?:inconclusive|indeterminate|equivocal|non-?diagnostic|uncertain|undetermined|unsure)\b", r"\bnot (?:sure|certain) (?:whether|if)", r"\bneither confirm", r"\bI (?:don't|do not) know\b")
@@ -353,6 +355,7 @@ def mentions(
     out, doubt, either = [], INDETERMINATE.search(text), EITHER.search(text)
     explained = EXPLAINED.search(text) and not any(GROUP[f]=="pneumonia" for f,*_ in find(text))
     for f,i,j,no,maybe in find(text):
+        if GROUP[f] in ("lung","other","vague") and re.search(r"(?i)\bnormal $", text[:i]): continue
         if GROUP[f] in ("normal","abnormal") and not about_lungs(text, i, j, s.key): continue
         maybe = maybe or (doubt and doubt.start()<=j and GROUP[f]!="normal") or (either and GROUP[f]=="pneumonia")
         status = forced or ("hedged" if doubt and maybe else "denied" if no else "hedged" if maybe else "asserted")
@@ -381,7 +384,7 @@ def value_status(
 QUOTE = _rx(r"\b(?:cnn|classifier|ground[- ]truth|(?:true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
             r"(?:deep learning )?model(?:'s)?|(?:model|classifier)'?s? prediction|similar (?:cases?|images?)|retrieved|neighbou?rs?|label(?:l)?ed|the prediction|predicted|diagnosis (?:of \w+ )?provided)\b", r"\b(?:true|gt|pred|actual)\s*=")
 AGREE = _rx(r"\b(?:agree|agrees|concur|concurs|consistent with|in (?:keeping|line|agreement|accord|concordance) with|support(?:s|ed|ive)?|confirm(?:s|ed)?|align(?:s|ed)?|match(?:es)?|corroborat\w+|correspond\w*|correct|accurate|plausible|reasonable)\b")
-OPPOSE = _rx(r"\b(?:not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
+OPPOSE = _rx(r"\b(?:false[- ](?:positive|negative)s?|not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
 UNDECIDED = _rx(r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
 
 def quoted_verdict(
@@ -425,6 +428,7 @@ def odds(
 CONCLUDES = _rx(r"^(?:overall|in (?:conclusion|summary|short)|therefore|thus|hence|to (?:summari[sz]e|conclude)|final(?:ly)?\b|so,|i (?:would |do )?(?:classify|conclude|believe|agree|disagree|concur)|my (?:overall |final )?(?:assessment|impression|conclusion|answer|diagnosis|verdict|reading)|"
                 r"the (?:final |overall |most likely |correct )?(?:answer|diagnosis|verdict|conclusion|impression)\b)", r"\bI would classify\b", r"\btherefore\b|\bin conclusion\b|\bin my opinion\b")
 BARE = re.compile(r"^\W*(?:\d+[.)]\s*)?(?:\w\d*\s*:)?\s*(yes|no|y|n|positive|negative)\b\W*$", re.I)
+CHANCE = re.compile(r"\b(?:confidence|probability|likelihood|chance|suspicion|risk)\b[^.]{0,30}\bpneumonia\b[^.]{0,15}\b(?:is|seems|appears|remains) (?:\w+ )?(?:(low|small|minimal|negligible)|(high))\b", re.I)
 LIKELIHOOD = _rx(r"\b(?:un|less |least )likely\b|\blow(?:er)? (?:likelihood|probability)")
 
 def read_sentence(
@@ -441,6 +445,7 @@ def read_sentence(
     if QUOTE.search(text):
         text, forced = unquote(text, quoted)
         if forced: return mentions(text, s, max(rank, 2.5), forced)
+    if m := CHANCE.search(text): return [note("pneumonia", "denied" if m[1] else "asserted")]
     if p := odds(text): return [note(k, _level(v)) for k,v in p.items()]
     if s.key and (named := mentions(s.key, s, rank, "asserted")):
         if s.section=="differential" and not BARE.match(text): return [m._replace(status="denied" if LIKELIHOOD.search(s.shown) else "asserted") for m in named]
@@ -675,6 +680,23 @@ def _interval(value, draws, trials=None):
         low, high = (1-slack, 1) if value==1 else (0, slack)
     return dict(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
 
+def _weights(y, n_boot, seed):
+    "Blocks of bootstrap weights: within classes where both are known throughout, else over all reports."
+    import numpy as np
+    from pneumo.evaluate import resamples
+    if set(y)=={0,1}: yield from resamples(y, n_boot, seed); return
+    rng, block = np.random.default_rng(seed), max(1, 2**22//len(y))
+    for i in range(0, n_boot, block): yield rng.multinomial(len(y), np.full(len(y), 1/len(y)), size=min(block, n_boot-i)).astype(float)
+
+def _all_metrics(claim, y, z, each, w):
+    "Every metric of the summary, for each row of weights."
+    import numpy as np
+    counts = lambda v,k: np.stack([w@(v==i) for i in range(k)], -1)
+    agree = {f"{k}_classifier": v for k,v in _score(claim, z, w).items() if "decided" not in k}
+    c = counts(claim, 4)
+    return dict(_score(claim, y, w), **agree, decided=c[:,:2].sum(1)/len(y), **{f"share_{n}": c[:,i]/len(y) for i,n in enumerate(CLAIMS)},
+                constant_index=constant_index(c, counts(y, 2)), **{f"{k}_per_report": w@v/len(y) for k,v in each.items()})
+
 def summarise(
     reports:list[dict],   # of `audit`: claim, label, decision, unsupported, …
     n_boot:int=2000,      # bootstrap resamples
@@ -682,19 +704,15 @@ def summarise(
 ) -> dict:                # n, claims, and metric → value, low, high (or None)
     "One reporter under one strategy, with 95 % intervals."
     import numpy as np
-    from pneumo.evaluate import resamples
-    claim = np.array([CLAIMS.index(r["claim"]) for r in reports])
+    claim, n = np.array([CLAIMS.index(r["claim"]) for r in reports]), len(reports)
     y, z = (np.array([-1 if r.get(k) is None else r[k] for r in reports]) for k in ("label","decision"))
-    w = np.concatenate([np.ones((1, len(reports))), *resamples(np.maximum(y, 0), n_boot, seed)])
-    share = {f"share_{c}": w@(claim==i)/len(reports) for i,c in enumerate(CLAIMS)}
-    counts = lambda v,k: np.stack([w@(v==i) for i in range(k)], -1)
-    m = dict(_score(claim, y, w), **{f"{k}_classifier": v for k,v in _score(claim, z, w).items() if "decided" not in k}, decided=w@(claim<2)/len(reports), **share,
-             constant_index=constant_index(counts(claim, 4), counts(y, 2)),
-             **{f"{k}_per_report": w@np.array([r[k] if k=="words" else len(r[k]) for r in reports])/len(reports) for k in PER_REPORT})
-    trials = dict(sensitivity=(y==1).sum(), specificity=(y==0).sum(), sensitivity_classifier=(z==1).sum(), specificity_classifier=(z==0).sum())
-    for k in ("balanced_accuracy","balanced_accuracy_classifier"): trials[k] = min(trials[k.replace("balanced_accuracy","sensitivity")], trials[k.replace("balanced_accuracy","specificity")])
-    return dict(n=len(reports), labelled=int((y>=0).sum()), claims={c: int((claim==i).sum()) for i,c in enumerate(CLAIMS)},
-                **{k: _interval(v[0], v[1:], trials.get(k, len(reports) if k.startswith(("share","decided")) else None)) for k,v in m.items()})
+    each = {k: np.array([r[k] if k=="words" else len(r[k]) for r in reports], float) for k in PER_REPORT}
+    blocks = [_all_metrics(claim, y, z, each, w) for w in (np.ones((1, n)), *_weights(y, n_boot, seed))]
+    trials = {f"{k}{end}": int((v==c).sum()) for end,v in (("",y), ("_classifier",z)) for k,c in (("sensitivity",1), ("specificity",0))}
+    for end in ("", "_classifier"): trials[f"balanced_accuracy{end}"] = min(trials[f"sensitivity{end}"], trials[f"specificity{end}"])
+    size = lambda k: trials.get(k, n if k.startswith(("share","decided")) else None)
+    return dict(n=n, labelled=int((y>=0).sum()), claims={c: int((claim==i).sum()) for i,c in enumerate(CLAIMS)},
+                **{k: _interval(v[0], np.concatenate([b[k] for b in blocks[1:]]), size(k)) for k,v in blocks[0].items()})
 
 # %% ../nbs/11_audit.ipynb #a1100098
 def holm(

@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 
-import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report
+import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report, pneumo.cli_case
 from .console import app, main, say
 
 # %% ../nbs/19_cli.ipynb #b2d932cc

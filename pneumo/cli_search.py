@@ -31,7 +31,7 @@ def build(
     data: Data = "auto",
     split: Annotated[Optional[list[str]], typer.Option(help="train, val, test or all; repeat it for several.", show_default="test")] = None,
     encoder: Annotated[str, typer.Option(help="pneumoclip, pneumonet, pixels, random, timm:NAME, biomedclip or open_clip:NAME.")] = "pneumoclip",
-    kind: Annotated[str, typer.Option(help="auto (by size), flat, ivf, hnsw, sq8 or ivfpq.")] = "auto",
+    kind: Annotated[str, typer.Option(help="auto (by size), flat, ivf, hnsw, fp16 or ivfpq.")] = "auto",
     out: Annotated[Optional[str], typer.Option(help="Folder of the index, or milvus:URI; the default one when left out.")] = None,
     as_json: AsJson = False,
 ):

@@ -23,13 +23,13 @@ from .embed import QUERIES, Encoder, cache_folder, create_encoder, embed, sha, u
 from .evaluate import COLORS, LINES, _interval, noted, resamples, stamp
 from .image import InputError
 
-# %% ../nbs/09_search.ipynb #b6a2264d
-KINDS = ("flat", "ivf", "hnsw", "sq8", "ivfpq")
+# %% ../nbs/09_search.ipynb #bc6bdbb5
+KINDS = ("flat", "ivf", "hnsw", "fp16", "ivfpq")
 AUTO_EXACT = 50_000     # up to so many vectors, `auto` searches exactly
 
 def choose_kind(
     n:int,                # vectors to come
-    kind:str="auto",      # auto | flat | ivf | hnsw | sq8 | ivfpq
+    kind:str="auto",      # auto | flat | ivf | hnsw | fp16 | ivfpq
 ) -> str:                 # one of KINDS
     "The kind of index by name, or by size; raises InputError for an unknown one or too few vectors."
     if kind=="auto": return "flat" if n<=AUTO_EXACT else "ivf"
@@ -44,19 +44,19 @@ def _cells(n:int) -> int:
 # %% ../nbs/09_search.ipynb #be6af5cf
 def make_faiss(
     vectors:np.ndarray,   # (n, d) float32, rows of length 1
-    kind:str="flat",      # flat | ivf | hnsw | sq8 | ivfpq
+    kind:str="flat",      # flat | ivf | hnsw | fp16 | ivfpq
 ):                        # a trained FAISS index that holds them
     "Build a FAISS index for inner products."
     import faiss
     n,d = vectors.shape
     ip, cells = faiss.METRIC_INNER_PRODUCT, _cells(n)
     if kind=="flat": index = faiss.IndexFlatIP(d)
-    if kind=="sq8": index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, ip)
+    if kind=="fp16": index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_fp16, ip)
     if kind=="hnsw": index = faiss.IndexHNSWFlat(d, 32, ip); index.hnsw.efConstruction, index.hnsw.efSearch = 80, 64
     if kind=="ivf": index = faiss.index_factory(d, f"IVF{cells},Flat", ip)
     if kind=="ivfpq": index = faiss.index_factory(d, f"IVF{cells},PQ{_parts(d)}x8", ip)
     if kind in ("ivf", "ivfpq"):
-        index.nprobe = max(1, min(cells, round(cells**.5/2)+4))
+        index.nprobe = max(1, min(cells, round(.75*cells**.5)+4))
         index.cp.max_points_per_centroid, index.cp.niter = 64, 8
         index.cp.min_points_per_centroid = 1
     if kind=="ivfpq": index.pq.cp.min_points_per_centroid = 1
@@ -183,7 +183,7 @@ def index_vectors(
     vectors:np.ndarray,       # (n, dim)
     items:pd.DataFrame,       # a row for each, of `sample_items` or `file_items`
     encoder:Encoder,          # that made them
-    kind:str="auto",          # auto | flat | ivf | hnsw | sq8 | ivfpq
+    kind:str="auto",          # auto | flat | ivf | hnsw | fp16 | ivfpq
     source:str="",            # where the images come from
 ) -> Index:
     "An index of vectors; raises InputError for NaN or zero vectors, and for ids that occur twice."
@@ -199,7 +199,7 @@ def build_index(
     data="auto",                        # auto | pneumoniamnist | phantoms | a file | a folder, or the splits themselves
     split="test",                       # train | val | test, or a list of them
     encoder:str|Encoder="pneumoclip",   # a name of `create_encoder`, or an encoder
-    kind:str="auto",                    # auto | flat | ivf | hnsw | sq8 | ivfpq
+    kind:str="auto",                    # auto | flat | ivf | hnsw | fp16 | ivfpq
     out:str|Path=None,                  # the index folder to write, or milvus:URI; not written when left out
     cache=None,                         # folder for vectors, see `embed`
 ) -> Index:
@@ -573,7 +573,7 @@ def plot_results(
 ) -> plt.Figure:
     "Galleries of search results, a query a row."
     k = max(len(r) for _,r in rows)
-    fig, axs = plt.subplots(len(rows), k+1, figsize=(1.25*(k+1.4), 1.5*len(rows)+.3), squeeze=False, width_ratios=[1.6]+[1]*k)
+    fig, axs = plt.subplots(len(rows), k+1, figsize=(1.25*(k+1.4), 1.5*len(rows)+.3), squeeze=False, width_ratios=[1.6]+[1]*k, dpi=72)
     for (query,hits),line in zip(rows, axs):
         for ax in line: ax.set(xticks=[], yticks=[]); ax.grid(False); ax.set_frame_on(False)
         if isinstance(query, str): line[0].text(.5, .5, _wrap(query), ha="center", va="center", fontsize=8.5, transform=line[0].transAxes)
@@ -591,7 +591,7 @@ def _hit(ax, img, h):
     color = COLORS[h["label"]]
     ax.set_frame_on(True); ax.imshow(img, cmap="gray", vmin=0, vmax=255)
     for s in ax.spines.values(): s.set(visible=True, color=color, linewidth=2.2)
-    ax.set_title(h["label"], color=color, fontsize=8, pad=3); ax.set_xlabel(f"{h['id']}  {h['score']:.2f}", fontsize=7, labelpad=2)
+    ax.set_title(h["label"], color=color, fontsize=8, pad=3); ax.set_xlabel(f"{h['id']}  {h['score']:.3f}", fontsize=7, labelpad=2)
 
 # %% ../nbs/09_search.ipynb #c1ba7eb6
 def plot_map(
@@ -606,9 +606,13 @@ def plot_map(
     w = np.stack(list(words.values())) if words else np.zeros((0, e.shape[1]), np.float32)
     xy = _flat_map(np.concatenate([e, w]), len(e), method)
     for i,c in enumerate(CLASSES): ax.scatter(*xy[:len(e)][y==i].T, s=14, color=COLORS[c], marker="ox"[i], lw=.8, alpha=.65, label=f"{c} (n = {(y==i).sum()})")
-    for t,p in zip(words or {}, xy[len(e):]): ax.scatter(*p, marker="*", s=130, color="k", zorder=4); ax.annotate(t, p, xytext=(5,5), textcoords="offset points", fontsize=8)
+    for t,p in zip(words or {}, xy[len(e):]): ax.scatter(*p, marker="*", s=130, color="k", zorder=4); _note_at(ax, t, p, p[0] > xy[:len(e),0].mean())
     ax.set(xlabel="t-SNE 1" if method=="tsne" else "component 1", ylabel="t-SNE 2" if method=="tsne" else "component 2"); ax.legend()
     return stamp(ax.figure)
+
+def _note_at(ax, text, p, right):
+    "A text beside its star, on the side where there is room."
+    ax.annotate(text, p, xytext=(-8 if right else 8, 6), ha="right" if right else "left", textcoords="offset points", fontsize=8, bbox=dict(fc="white", ec="none", alpha=.7, pad=.5))
 
 def _flat_map(a, n, method):
     "Two coordinates a row; principal components are those of the first `n` rows."

@@ -7,8 +7,8 @@ __all__ = ['to_score', 'to_proba', 'prior_weights', 'reliability', 'ece', 'brier
            'plot_reliability', 'bootstrap_maps', 'checked_prevalence', 'shift_prior', 'estimate_prevalence',
            'bbse_prevalence', 'sensitivity_threshold', 'cost_threshold', 'net_benefit', 'plot_decision', 'conformal_p',
            'prediction_sets', 'class_scores', 'cross_coverage', 'risk_coverage', 'keep_threshold', 'plot_risk_coverage',
-           'fit_prototypes', 'unusualness', 'fit_trust', 'calibrate', 'trust_record', 'threshold_for', 'assess',
-           'export_onnx', 'OnnxClassifier']
+           'fit_prototypes', 'unusualness', 'photographs', 'fit_trust', 'calibrate', 'trust_record', 'threshold_for',
+           'assess', 'export_onnx', 'OnnxClassifier']
 
 # %% ../nbs/06_trust.ipynb #48b500fe
 import base64, json, os
@@ -384,6 +384,24 @@ def unusualness(
     c -= c.mean(1, keepdims=True)
     return 1 - (_patterns(x) @ (c/np.linalg.norm(c, axis=1, keepdims=True)).T).max(1)
 
+# %% ../nbs/06_trust.ipynb #a29d8dbc
+def photographs(
+    n:int,                 # how many
+    seed:int=0,            # of the squares
+) -> np.ndarray:           # (n, 28, 28) uint8
+    "Random squares of photographs of things, people and tissue, reduced as an X-ray would be."
+    from importlib.resources import files
+    from PIL import Image
+    from pneumo.image import reduce28
+    names = "astronaut brick camera chelsea coffee coins grass gravel ihc moon page motorcycle_left".split()
+    paths = [*(files("skimage")/"data"/f"{k}.png" for k in names), *(files("sklearn.datasets")/"images"/f for f in ("china.jpg", "flower.jpg"))]
+    photos, rng = [np.asarray(Image.open(f).convert("L")) for f in paths], np.random.default_rng(seed)
+    def square(g):
+        s = int(rng.uniform(.3, 1)*min(g.shape))
+        i, j = (rng.integers(0, d-s+1) for d in g.shape)
+        return reduce28(g[i:i+s, j:j+s])
+    return np.stack([square(photos[i % len(photos)]) for i in range(n)])
+
 # %% ../nbs/06_trust.ipynb #102eeac4
 def fit_trust(
     model,                 # a Classifier
@@ -503,6 +521,14 @@ def _scores(model, x) -> np.ndarray:
     return to_score(predict_proba(model, x))
 
 # %% ../nbs/06_trust.ipynb #073acb75
+def _for_export(model):
+    "The network; where it is shown contrast alone, with the image's mean taken away first: the same function, with less rounding."
+    import torch
+    class Centred(torch.nn.Module):
+        def __init__(self): super().__init__(); self.model = model
+        def forward(self, x): return self.model(x - x.mean((2,3), keepdim=True))
+    return Centred().eval() if model.config.get("input")=="contrast" else model.eval()
+
 def export_onnx(
     model,                    # a Classifier
     path:str|Path,            # a .onnx file; written atomically
@@ -514,7 +540,7 @@ def export_onnx(
     with atomic(path) as tmp, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(model.eval(), (torch.zeros(2,1,28,28),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},),
+        program = torch.onnx.export(_for_export(model), (torch.zeros(2,1,28,28),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},),
                                     input_names=["x"], output_names=["logit"], verbose=False)
         program.model.metadata_props["pneumo"] = json.dumps(header)
         program.save(tmp)

@@ -10,13 +10,13 @@ from nbdev.serve import proc_nbs
 import references
 
 ROOT = Path(__file__).resolve().parent.parent
-PROC, SITE = Path("_proc"), Path("_docs")
+PROC, SITE, STAGE = Path("_proc"), Path("_docs"), Path("runs/site")
 # nbdev links to `data.html` for 00_data.ipynb. Quarto follows the `output-file` that nbdev adds and smalldocs does not,
 # so the number is taken off the file's name and off the links to it, and both write the same pages.
 NUMBER = re.compile(r"\b\d+[a-zA-Z0-9]*_(?=\w+\.ipynb)")
 LINK = re.compile(rf'(?<=\]\()(?:\./)?{NUMBER.pattern}|(?<=href=")(?:\./)?{NUMBER.pattern}')
 FONT = re.compile(r"@import\s*(url\()?[\"']?https?://fonts\.[^)\"']*[\"']?\)?;")
-OPTION = re.compile(r"^#\|\s*(label|fig-cap)\s*:\s*(.+)$", re.M)
+OPTION = re.compile(r"^#\|\s*(label|fig-cap)\s*:\s*(.+)\n?", re.M)
 
 
 def page(name):
@@ -50,8 +50,8 @@ def number_figures(nb):
         label = options.get("label", f"fig-{n}").strip()
         numbers[label] = n
         caption = yaml.safe_load(options["fig-cap"])
-        cell.source = OPTION.sub("", cell.source).lstrip("\n")
-        cell.source = f'#| label: {label.replace("fig-", "figure-", 1)}\n#| fig-cap: {yaml.dump(f"Figure {n}. {caption}", width=9999, allow_unicode=True, default_style=chr(34)).strip()}\n{cell.source}'
+        caption = yaml.dump(f"Figure {n}. {caption}", width=9999, allow_unicode=True, default_style='"').strip()
+        cell.source = f"#| label: {label.replace('fig-', 'figure-', 1)}\n#| fig-cap: {caption}\n" + OPTION.sub("", cell.source)
     for cell in nb.cells:
         if cell.cell_type != "markdown": continue
         cell.source = re.sub(r"@(fig-[\w-]*\w)", lambda m: f"[Figure {numbers[m[1]]}](#{m[1].replace('fig-', 'figure-', 1)})" if m[1] in numbers else m[0], cell.source)
@@ -89,12 +89,24 @@ def configure(cfg, site_url):
     for name in ("site.css", "favicon.svg"): shutil.copy(f"tools/{name}", PROC)
 
 
+def stage():
+    "A copy of the notebooks of which nbdev executes the exported cells alone: documenting a function needs no example to run."
+    shutil.rmtree(STAGE, ignore_errors=True)
+    STAGE.mkdir(parents=True)
+    for path in Path("nbs").glob("*.ipynb"):
+        nb = nbformat.read(path, 4)
+        for cell in nb.cells:
+            if cell.cell_type == "code" and not re.search(r"^#\|\s*(export|default_exp)", cell.source, re.M): cell.source = f"#| eval: false\n{cell.source}"
+        nbformat.write(nb, STAGE/path.name)
+
+
 def build():
     "Process the notebooks into _proc/, render them, and leave the site in _docs/."
     cfg = get_config()
     site_url = cfg.doc_host + cfg.doc_baseurl
     _build_modidx()
-    proc_nbs("nbs", force=True)
+    stage()
+    proc_nbs(str(STAGE), force=True)
     processed = {path: nbformat.read(path, 4) for path in PROC.glob("*.ipynb")}
     anchors = set().union(*map(documented, processed.values()))
     for path, nb in processed.items():
