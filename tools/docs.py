@@ -10,7 +10,7 @@ from nbdev.serve import proc_nbs
 import references
 
 ROOT = Path(__file__).resolve().parent.parent
-PROC, SITE = Path("_proc"), Path("_docs")
+PROC, SITE, STAGE = Path("_proc"), Path("_docs"), Path("runs/site")
 # nbdev links to `data.html` for 00_data.ipynb. Quarto follows the `output-file` that nbdev adds and smalldocs does not,
 # so the number is taken off the file's name and off the links to it, and both write the same pages.
 NUMBER = re.compile(r"\b\d+[a-zA-Z0-9]*_(?=\w+\.ipynb)")
@@ -89,12 +89,24 @@ def configure(cfg, site_url):
     for name in ("site.css", "favicon.svg"): shutil.copy(f"tools/{name}", PROC)
 
 
+def stage():
+    "A copy of the notebooks of which nbdev executes the exported cells alone: documenting a function needs no example to run."
+    shutil.rmtree(STAGE, ignore_errors=True)
+    STAGE.mkdir(parents=True)
+    for path in Path("nbs").glob("*.ipynb"):
+        nb = nbformat.read(path, 4)
+        for cell in nb.cells:
+            if cell.cell_type == "code" and not re.search(r"^#\|\s*(export|default_exp)", cell.source, re.M): cell.source = f"#| eval: false\n{cell.source}"
+        nbformat.write(nb, STAGE/path.name)
+
+
 def build():
     "Process the notebooks into _proc/, render them, and leave the site in _docs/."
     cfg = get_config()
     site_url = cfg.doc_host + cfg.doc_baseurl
     _build_modidx()
-    proc_nbs("nbs", force=True)
+    stage()
+    proc_nbs(str(STAGE), force=True)
     processed = {path: nbformat.read(path, 4) for path in PROC.glob("*.ipynb")}
     anchors = set().union(*map(documented, processed.values()))
     for path, nb in processed.items():
