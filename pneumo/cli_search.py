@@ -135,7 +135,7 @@ def _show(rows:list[dict], as_json:bool) -> None:
         t = Table("rank", "id", "label", "score", title=r.get("query") or r["file"], title_justify="left")
         for h in r["results"]: t.add_row(str(h["rank"]), h["id"], h["label"] or "–", f"{h['score']:.4f}")
         Console().print(t)
-    say(DISCLAIMER)
+    if rows: say(DISCLAIMER)
 
 @search_app.command()
 def text(
@@ -200,7 +200,8 @@ def _sample(opened, split, i, data, k, where) -> dict:
         return dict(query=id, file=None, results=search_sample(opened, id, k, where))
     splits = load_data(data)
     if split not in splits or not 0<=i<len(splits[split]): raise InputError(f"no sample {id}; " + ", ".join(f"{s} holds 0 to {len(d)-1}" for s,d in splits.items()))
-    hits = search_images(opened, splits[split].x[i:i+1], min(k+1, len(opened)), where)[0]
+    more = 0 if isinstance(opened, Index) or k>=len(opened) else 1   # Milvus may hold the sample itself
+    hits = search_images(opened, splits[split].x[i:i+1], k+more, where)[0]
     return dict(query=id, file=None, results=[dict(h, rank=r) for r,h in enumerate([h for h in hits if h["id"]!=id][:k], 1)])
 
 # %% ../nbs/16_cli_search.ipynb #318df4bb

