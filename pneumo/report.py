@@ -92,7 +92,7 @@ def _chance(e) -> str:
     p = f"probability of pneumonia {e['probability']:.3f}"
     return p if e.get("low") is None else f"{p} (95 % interval {e['low']:.3f} to {e['high']:.3f})"
 
-def _site(place) -> str: return ("" if place["words"].startswith("both") else "the ") + place["words"]
+def _site(place) -> str: return ("" if place["side"]=="bilateral" else "the ") + place["words"]
 
 def _tally(near) -> str:
     "The labels of the neighbours, counted."
@@ -153,6 +153,7 @@ class Reporter:
 def _findings(e) -> str:
     "What is seen in the lungs, and where."
     if e["label"]=="normal": return "No focal opacity is detected in either lung."
+    if e["place"].get("side")=="bilateral": return "Opacity; its explanation is spread over both lungs and names no one place."
     return f"Opacity in {_site(e['place'])}." if e["place"] else "What the classifier takes for an opacity; its explanation points to no place in the lungs."
 
 def _impression(e) -> str: return "Pneumonia." if e["label"]=="pneumonia" else "No pneumonia."
