@@ -38,9 +38,9 @@ TOKEN = re.compile(r"</?[A-Za-z_][\w|]*>|<\|[^|>]{1,40}\|>|```\w*|\ufffd+|[\u200
 BOXED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s*\{([^{}]{0,80})\}")
 PLACEHOLDER = re.compile(r"\[(?!\W*(?:normal|pneumonia)\W*\])[^\]\n]{0,120}\](?!\()|<[^<>\n]{3,80}>|\{[a-z_ ]{2,40}\}|_{3,}", re.I)
 PLAIN = {"’":"'", "‘":"'", "“":'"', "”":'"', "–":"-", "—":" - ", "\r\n":"\n", "\r":"\n", "\\n":"\n"}
-_OPTION = r"[.):]\s*\W*(normal|pneumonia|not sure|unsure|uncertain|indeterminate|cannot determine|unable to determine|other|neither)\b[^\n,;:.(]*"
-CHOICES = re.compile("".join(rf"(?:\W*\b{letter}{_OPTION})" + "?"*(letter>"B") for letter in "ABCD"), re.I)   # at least two, in order
-LETTER = re.compile(r"^(\W*(?:(?:the |my )?(?:\w+ )?(?:answer|option|choice|diagnosis|classification)\s*(?:is|:)?\s*)?(?:option\s+)?)\W?\b([A-D])(?=\W*$)", re.I|re.M)
+_OPTION = r"[.):]\W{0,6}(normal|pneumonia|not sure|unsure|uncertain|indeterminate|cannot determine|unable to determine|other|neither)\b[^\n,;:.(]{0,60}"
+CHOICES = re.compile("".join(rf"(?:\W{{0,6}}\b{letter}{_OPTION})" + "?"*(letter>"B") for letter in "ABCD"), re.I)   # at least two, in order
+LETTER = re.compile(r"^([^\w\n]{0,6}(?:(?:the |my )?(?:\w+ )?(?:answer|option|choice|diagnosis|classification)\s*(?:is|:)?\s*)?(?:option\s+)?)\W?\b([A-D])(?=[^\w\n]{0,6}$)", re.I|re.M)
 LOOP = re.compile(r"\b(.{3,160}?[^\s])(?:[\s,.;]+\1\b){2,}", re.I|re.S)
 TWICE = re.compile(r"(?<=pneumonia),? (?:vs\.?|versus|or|and|/) (?:(?!no|not|without|normal)[\w-]+ ){1,2}pneumonia\b", re.I)
 KINDS = re.compile(r"\b(?:viral|bacterial|atypical|typical)\s*(?:vs\.?|versus|or|and|/)\s*(?:viral|bacterial|atypical)\b", re.I)
@@ -217,7 +217,7 @@ ALONE = re.compile(r"^\W*(?:\d+[.)]\s*)?((?:overall |final |radiographic |radiol
 _NAMES = r"impression|conclusion|findings|answer|diagnosis|recommendations?|report|assessment|options|lungs?|heart|mediastinum|pleura"
 INLINE = re.compile(rf"(?:(?<=[.;!?)\]\"',])[ \t]+|[ \t]+[.,;][ \t]+)(?=(?:(?:final|overall|differential|most likely|radiology|clinical) )?(?:{_NAMES})\s*:)|"
                     rf"(?<=[.!?])[ \t]+(?=(?:step|q)\s*\d+\s*[:.-])|[ \t]+(?=(?-i:{'|'.join(n.upper() for n in _NAMES.split('|')[:6])})\s*:)", re.I)
-SPLIT = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[\"'(]?[A-Z0-9\-])|\s+[.]\s+|\s*;\s*|(?<=\?)\s+|\s+\|\s+|\s+(?=\([1-9]\)\s)|(?<=[A-Za-z.,])\s+(?=[2-9][.)]\s+[A-Z])")
+SPLIT = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[\"'(]?[A-Z0-9\-])|\s+[.]\s+|\s*;\s*|(?<=\?)\s+|\s+\|\s+| (?=\([1-9]\)\s)|(?<=[A-Za-z.,])\s+(?=[2-9][.)]\s+[A-Z])")
 PAIR = re.compile(r"""["']([\w \-/]+)["']\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\[[^\[\]{}]*\]|true|false|null|none|-?[\d.]+%?)""", re.I)
 
 def _json_lines(text):
@@ -242,7 +242,7 @@ class Sentence(NamedTuple):
     shown:str     # the sentence as written
 
 _FINE, _ILL = r"(?:normal|clear|no|none|absent|negative|false)", r"(?:pneumonia|abnormal|yes|present|positive|opacit\w+|consolidation|enlarged|true|other)"
-OPTIONS = _rx(rf"^(?!\s*\|)(?:[^:\n]{{0,60}}:)?\W*(?=.*\b{_FINE}\b)(?=.*\b{_ILL}\b)\w[\w ]*(?:\s*[|/]\s*\w[\w ]*)+\W*$",   # a choice that nobody made
+OPTIONS = _rx(rf"^(?=.{{0,160}}$)(?!\s*\|)(?:[^:\n]{{0,60}}:)?\W*(?=.*\b{_FINE}\b)(?=.*\b{_ILL}\b)\w[\w ]*(?:\s*[|/]\s*\w[\w ]*)+\W*$",   # a choice that nobody made
               r"^\W*(?:normal|pneumonia)\W*(?:\bor\b|,)\W*(?:normal|pneumonia)\W*$")
 NOT_A_KEY = re.compile(r"(?:there|this|these|the (?:right|left|lungs?|image)|it|i|not|no|we|here)\b", re.I)
 
@@ -282,7 +282,7 @@ INSTRUCTION = _rx(r"^\W*(?:please |now |then |also |and )?(?:describe|state|prov
 ALTERNATIVES = _rx(r"\bnormal\s*(?:/|\bor\b|\||\bvs\.?|\bversus\b)\s*(?:(?!no\b|not\b)\w+ )?pneumonia\b", r"\bnormal, pneumonia\b", r"\bpneumonia\s*(?:/|\bor\b|\||\bvs\.?|\bversus\b)\s*(?:an? )?normal\b",
     r"\bpneumonia, normal\b", r"\byes\s*/\s*no\b", r"\byes or no\b")
 ADVICE = _rx(r"(?:[,;(]|\band\b|\bfor\b)?\s*\bclinical(?:ly)? correlat.*", r"\bcorrelat(?:e|ion)\b.*", r"\b(?:is|are)? ?(?:strongly )?(?:recommended|advised|suggested|warranted|indicated)\b(?! by).*",
-    r"\bI (?:would |strongly )?(?:recommend|suggest|advise)\b.*", r"^recommend\w*\b.*", r"(?:^|,)\W*(?:please )?(?:consider|consult|seek|repeat|follow|refer)\b.*",
+    r"\bI (?:would |strongly )?(?:recommend|suggest|advise)\b.*", r"^recommend\w*\b.*", r"(?:^|,)\W{0,4}(?:please )?(?:consider|consult|seek|repeat|follow|refer)\b.*",
     r"\b(?:further|additional) (?:evaluation|imaging|investigation|work-?up|testing|views?)\b.*", r"\b(?:if|unless)\b(?! not)[^,]*", r"\bshould (?:symptoms|be (?:repeat|interpret|evaluat|review|confirm|correlat))[^.]*",
     r"\b(?:in order )?to (?:rule out|exclude|assess for|evaluate for|look for|check for|confirm|document|ensure)\b.*", r"\bfollow[- ]?up\b.*", r"\bneeds? to be (?:evaluated|reviewed|confirmed)\b.*",
     r"\b(?:evaluat|assess|screen|check|search|examin|analy[sz]|look)\w* (?:[\w-]+ ){0,4}for (?:\w+ ){0,4}(?:pneumonia|infection|consolidation).*", r"\bwith suspected (?:\w+ )?pneumonia\b", r"\bused (?:to|for|in)\b.*",
@@ -394,7 +394,7 @@ def mentions(
         if g in ("normal","abnormal") and not about_lungs(text, i, j, s.key): continue
         part = _clause(text, i)
         maybe = maybe or (doubt and doubt.start()<=j and g!="normal") or (either and g=="pneumonia")
-        if g=="pneumonia" and not no and DIAGNOSING.search(part): f, maybe = "indeterminate", True
+        if g=="pneumonia" and not no and DIAGNOSING.search(part[:400]): f, maybe = "indeterminate", True
         status = forced or ("hedged" if doubt and maybe else "denied" if no else "hedged" if maybe else "asserted")
         partial = bool(PARTIAL.search(text[max(0, i-40):i]) if status=="denied" else g=="normal" and ELSEWHERE.search(part))
         if g in ("lung","other","vague") and status=="asserted" and re.search(r"(?i)within normal limits|normal variant", text): status = "denied"
@@ -468,7 +468,7 @@ CONCLUDES = _rx(r"^(?:overall|in (?:conclusion|summary|short)|therefore|thus|hen
 BARE = re.compile(r"^\W*(?:\d+[.)]\s*)?(?:\w\d*\s*:)?\s*(?:(?:the|my) (?:\w+ )?answer (?:is|would be) )?(yes|no|y|n|positive|negative)\b\W*$", re.I)
 CHANCE = re.compile(r"\b(?:confidence|probability|likelihood|chance|suspicion|risk)\b[^.]{0,30}\bpneumonia\b[^.]{0,15}\b(?:is|seems|appears|remains) (?:\w+ )?(?:(low|small|minimal|negligible)|(high))\b", re.I)
 OPEN = _rx(r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
-           r"\b(?:unclear|uncertain|unknown|indeterminate|undetermined) (?:cause|nature|a?etiology|significance|origin)\b", r"\b(?:cause|nature|a?etiology|significance|origin)\b[\w ]* (?:is|are|remains?) (?:unclear|uncertain|unknown|not clear)\b")
+           r"\b(?:unclear|uncertain|unknown|indeterminate|undetermined) (?:cause|nature|a?etiology|significance|origin)\b", r"\b(?:cause|nature|a?etiology|significance|origin)\b[\w ]{0,40} (?:is|are|remains?) (?:unclear|uncertain|unknown|not clear)\b")
 MODAL = _rx(r"^(?!.*\bmost likely\b).*\b(?:could|may|might|possible|possibly)\b")
 LIKELIHOOD = _rx(r"\b(?:un|less |least )likely\b|\blow(?:er)? (?:likelihood|probability)")
 
