@@ -32,11 +32,11 @@ MAX_CHARS = 60_000   # of a longer text, this many are read: half from its head,
 def _rx(*alternatives, flags=re.I): return re.compile("|".join(alternatives), flags)
 
 THOUGHT = _rx(r"<think>.*?(?:</think>|\Z)", r"<unused94>.*?(?:<unused95>|\Z)", r"\A\s*thought\n.*?<unused95>", flags=re.I|re.S)
-TURN = _rx(r"(?:^|\n)\s*(?:<start_of_turn>)?model\s*\n", r"<start_of_turn>model", r"(?:^|\n)\s*[Uu]ser\s*:[^\n]*\n\s*(?:[Mm]odel|[Aa]ssistant)\s*:", r"<\|im_start\|>\s*assistant", r"<\|assistant\|>",
-           r"\bASSISTANT\s*:", r"\[/INST\]", r"(?:^|\n)\s*assistant\s*\n", flags=0)
+TURN = _rx(r"(?:^|\n) *(?:<start_of_turn>)?model *\n", r"<start_of_turn>model", r"(?:^|\n)[Uu]ser *:[^\n]{0,500}\n(?:[Mm]odel|[Aa]ssistant) *:", r"<\|im_start\|>\s*assistant", r"<\|assistant\|>",
+           r"\bASSISTANT\s*:", r"\[/INST\]", r"(?:^|\n) *assistant *\n", flags=0)
 TOKEN = re.compile(r"</?[A-Za-z_][\w|]*>|<\|[^|>]{1,40}\|>|```\w*|\ufffd+|[\u200b-\u200f\ufeff\x00-\x08]")
 BOXED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s*\{([^{}]{0,80})\}")
-PLACEHOLDER = re.compile(r"\[(?!\W*(?:normal|pneumonia)\W*\])[^\]\n]{0,120}\](?!\()|<[^<>\n]{3,80}>|\{[a-z_ ]{2,40}\}|_{3,}", re.I)
+PLACEHOLDER = re.compile(r"\[(?!\W{0,6}(?:normal|pneumonia)\W{0,6}\])[^\]\n]{0,120}\](?!\()|<[^<>\n]{3,80}>|\{[a-z_ ]{2,40}\}|_{3,}", re.I)
 PLAIN = {"’":"'", "‘":"'", "“":'"', "”":'"', "–":"-", "—":" - ", "\r\n":"\n", "\r":"\n", "\\n":"\n"}
 _OPTION = r"[.):]\W{0,6}(normal|pneumonia|not sure|unsure|uncertain|indeterminate|cannot determine|unable to determine|other|neither)\b[^\n,;:.(]{0,60}"
 CHOICES = re.compile("".join(rf"(?:\W{{0,6}}\b{letter}{_OPTION})" + "?"*(letter>"B") for letter in "ABCD"), re.I)   # at least two, in order
