@@ -12,6 +12,7 @@ __all__ = ['to_score', 'to_proba', 'prior_weights', 'reliability', 'ece', 'brier
 
 # %% ../nbs/06_trust.ipynb #48b500fe
 import base64, json, os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -437,7 +438,7 @@ def calibrate(
     return header["trust"]
 
 def trust_record(
-    model,                    # a Classifier, an exported one, or None for the shipped one
+    model,                    # a Classifier or an exported one
 ) -> dict|None:               # None when the weights carry none
     "The record that came with the weights of a model."
     return getattr(model, "trust", None)
@@ -478,7 +479,8 @@ def assess(
     **point,                  # threshold, sensitivity or cost: see threshold_for
 ) -> list[dict]:              # probability, low, high, threshold, label, prediction_set, refer, refer_reason, ood, unusual, calibrated
     "What can be said of each image; raises InputError for a prevalence or an operating point that makes no sense."
-    model = _model(model)
+    if x.dtype != np.uint8 or x.shape[1:] != (28,28): raise InputError(f"assess takes uint8 images (n, 28, 28), not {x.dtype} {x.shape}; read_xray makes them")
+    model = _shipped() if model is None else model
     record, z = trust_record(model), _scores(model, x)
     thr = threshold_for(record, checked_prevalence(prevalence), **point)
     if not record: return [_bare(p, thr) for p in to_proba(z + to_score(prevalence or .5))]
@@ -505,14 +507,11 @@ def _prototypes(record) -> np.ndarray:
     "The prototypes of a record, as an array."
     return np.frombuffer(base64.b64decode(record["prototypes"]), np.int8).reshape(-1, 196)
 
-_shipped = {}
-def _model(model):
-    "The model itself, or the shipped one, loaded once."
-    if model is not None: return model
-    if not _shipped:
-        from pneumo.model import load_model
-        _shipped["model"] = load_model()
-    return _shipped["model"]
+@cache
+def _shipped():
+    "The shipped weights, loaded once."
+    from pneumo.model import load_model
+    return load_model()
 
 def _scores(model, x) -> np.ndarray:
     "Scores of images from a Classifier or an exported model."
@@ -532,11 +531,10 @@ def _for_export(model):
 def export_onnx(
     model,                    # a Classifier
     path:str|Path,            # a .onnx file; written atomically
-    header:dict=None,         # goes along as metadata; the model's own configuration and record if None
 ) -> Path:                    # the path
     "Write a classifier as ONNX: (n, 1, 28, 28) grey levels in [0, 1] → (n,) logits."
     import logging, torch, warnings
-    header = header or dict(config=model.config, trust=trust_record(model))
+    header = dict(config=model.config, trust=trust_record(model))
     with atomic(path) as tmp, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
