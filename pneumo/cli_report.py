@@ -24,7 +24,7 @@ def explain(
     size: Annotated[int, typer.Option(help="Pixels a side of a picture.", min=28, max=2048)] = 280,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
 ):
-    """Where in the image: a heat map over each X-ray, with side and zone of the patient.
+    """Where in the image: a heat map over each X-ray, with the side of the patient.
 
     Examples:
 

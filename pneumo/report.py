@@ -86,11 +86,15 @@ def make_records(
     return [dict(id=str(i), file=str(files[n]) if files is not None else None, label=None if y is None else CLASSES[int(y[n])], x=x[n], evidence=evidence[n])
             for n,i in enumerate(ids)]
 
-# %% ../nbs/10_report.ipynb #2f254b4f
+# %% ../nbs/10_report.ipynb #dd5669a9
+def _decimals(p:float) -> str:
+    "A probability that is never written as certain."
+    return "under 0.001" if p<.001 else "over 0.999" if p>.999 else f"{p:.3f}"
+
 def _chance(e) -> str:
     "The probability, with its interval when there is one."
-    p = f"probability of pneumonia {e['probability']:.3f}"
-    return p if e.get("low") is None else f"{p} (95 % interval {e['low']:.3f} to {e['high']:.3f})"
+    p = f"probability of pneumonia {_decimals(e['probability'])}"
+    return p if e.get("low") is None else f"{p} (95 % interval {_decimals(e['low'])} to {_decimals(e['high'])})"
 
 def _site(place) -> str: return ("" if place["side"]=="bilateral" else "the ") + place["words"]
 
@@ -153,7 +157,7 @@ class Reporter:
 def _findings(e) -> str:
     "What is seen in the lungs, and where."
     if e["label"]=="normal": return "No focal opacity is detected in either lung."
-    if e["place"].get("side")=="bilateral": return "Opacity; its explanation is spread over both lungs and names no one place."
+    if e["place"].get("side")=="bilateral": return "Opacity; its explanation is spread over both lungs."
     return f"Opacity in {_site(e['place'])}." if e["place"] else "What the classifier takes for an opacity; its explanation points to no place in the lungs."
 
 def _impression(e) -> str: return "Pneumonia." if e["label"]=="pneumonia" else "No pneumonia."
