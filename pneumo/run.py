@@ -156,7 +156,7 @@ def headline_table(
     h:dict,    # what `headline` returned, or `stored_headline` read
 ) -> str:      # Markdown
     "A headline as a table: the rows that the study named, a metric in each column."
-    names = list(next(iter(h["rows"].values())))
+    names = list(dict.fromkeys(k for m in h["rows"].values() for k in m))
     lines = [f"| | {' | '.join(names)} |", "|---"*(len(names)+1)+"|"]
     lines += [f"| {row} | {' | '.join(_shown(m[k]) if k in m else '–' for k in names)} |" for row,m in h["rows"].items()]
     return "\n".join(lines)
