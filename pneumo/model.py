@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRAIN_MEAN', 'TRAIN_STD', 'LOSSES', 'WEIGHTS', 'ResBlock', 'PneumoNet', 'local_contrast', 'Classifier', 'to_tensor',
-           'create_model', 'class_weights', 'make_loss', 'predict_proba', 'save_model', 'read_header', 'load_model']
+           'hub_answers', 'create_model', 'class_weights', 'make_loss', 'predict_proba', 'save_model', 'read_header',
+           'load_model']
 
 # %% ../nbs/03_model.ipynb #d305db63
 import difflib, json
@@ -111,16 +112,21 @@ def _lite0_key(k:str) -> str:
     return f"blocks.{stage}.{block}.{names[part]}.{leaf}"
 
 # %% ../nbs/03_model.ipynb #70650528
-def _hub_has(name:str) -> bool:
-    "Are the hub weights of this timm model in the cache, or is the hub within reach?"
-    import timm
-    from huggingface_hub import constants, get_session, try_to_load_from_cache
-    cfg = timm.get_pretrained_cfg(name)
-    if cfg is None or not cfg.has_weights: return False
-    if cfg.hf_hub_id and isinstance(try_to_load_from_cache(cfg.hf_hub_id, "model.safetensors"), str): return True
+def hub_answers() -> bool:
+    "Whether the model hub is within reach; asked once, with a short time-out."
+    from huggingface_hub import constants, get_session
     if constants.HF_HUB_OFFLINE: return False
     try: return get_session().head(constants.ENDPOINT, timeout=3).status_code < 500
     except Exception: return False
+
+def _hub_has(name:str) -> bool:
+    "Are the hub weights of this timm model in the cache, or is the hub within reach?"
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg is None or not cfg.has_weights: return False
+    if cfg.hf_hub_id and isinstance(try_to_load_from_cache(cfg.hf_hub_id, "model.safetensors"), str): return True
+    return hub_answers()
 
 # %% ../nbs/03_model.ipynb #d0c6c255
 def _timm_net(name:str, pretrained:str):

@@ -297,10 +297,12 @@ class VlmReporter(ImageReporter):
 
     def _load(self, model, revision, dtype, four_bit):
         "Processor and weights, or an InputError that says how to get them."
+        from pneumo.model import hub_answers
         from transformers import AutoModelForImageTextToText, AutoProcessor
+        here = dict(revision=revision, local_files_only=Path(model).is_dir() or not hub_answers())  # without a hub, its client retries for minutes
         try:
-            self.processor = AutoProcessor.from_pretrained(model, revision=revision)
-            self.net = AutoModelForImageTextToText.from_pretrained(model, revision=revision, dtype=dtype, **_quantised(four_bit)).eval()
+            self.processor = AutoProcessor.from_pretrained(model, **here)
+            self.net = AutoModelForImageTextToText.from_pretrained(model, **here, dtype=dtype, **_quantised(four_bit)).eval()
         except (OSError, ValueError, KeyError, ImportError) as e: raise InputError(_access_help(model, e)) from None
         if not four_bit: self.net.to(self.device)
         tok = self.processor.tokenizer
