@@ -94,7 +94,7 @@ def _table(rows:list[dict]) -> None:
 @app.command()
 def train(
     model: Annotated[str, typer.Option(help="pneumonet, or any timm model.")] = "pneumonet",
-    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 20,
+    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 128,
     lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 2e-3,
     weight_decay: Annotated[float, typer.Option(help="Decay of weight matrices.")] = .05,

@@ -91,13 +91,13 @@ def perturbed_scores(
     draws:int=8,           # copies of each image
     seed:int=0,            # of the perturbations
 ) -> np.ndarray:           # (draws, n) scores
-    "Scores of images moved, blurred, relit and made noisy as in training."
+    "Scores of images moved a little, blurred, relit and made noisy."
     import torch
     from pneumo.model import predict_proba, to_tensor
     from pneumo.train import augment
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        copies = [(augment(to_tensor(x))[:,0].numpy()*255).round().astype(np.uint8) for _ in range(draws)]
+        copies = [(augment(to_tensor(x), zoom=.1, shift=.07)[:,0].numpy()*255).round().astype(np.uint8) for _ in range(draws)]
     return np.stack([to_score(predict_proba(model, c)) for c in copies])
 
 # %% ../nbs/06_trust.ipynb #e470ebe8
