@@ -59,7 +59,7 @@ def _explain(files, x, weights, method, size, out) -> list[dict]:
     said, heat, rows = assess(x, model), heatmap(x, model, method), []
     for f,name,im,h,e in zip(files, _names(files), x, heat, said):
         with atomic(out/name) as tmp: overlay(im, h, size).save(tmp)
-        where = place(h) if e["label"]=="pneumonia" else dict(side=None, zone=None, extent=0., words="no place: called normal")
+        where = place(h, im) if e["label"]=="pneumonia" else dict(side=None, zone=None, extent=0., words="no place: called normal")
         rows.append(dict(file=str(f), picture=str(out/name), probability=e["probability"], label=e["label"], method=method, **where))
     return rows
 
