@@ -520,14 +520,6 @@ def _scores(model, x) -> np.ndarray:
     return to_score(predict_proba(model, x))
 
 # %% ../nbs/06_trust.ipynb #073acb75
-def _for_export(model):
-    "The network; where it is shown contrast alone, with the image's mean taken away first: the same function, with less rounding."
-    import torch
-    class Centred(torch.nn.Module):
-        def __init__(self): super().__init__(); self.model = model
-        def forward(self, x): return self.model(x - x.mean((2,3), keepdim=True))
-    return Centred().eval() if model.config.get("input")=="contrast" else model.eval()
-
 def export_onnx(
     model,                    # a Classifier
     path:str|Path,            # a .onnx file; written atomically
@@ -538,7 +530,7 @@ def export_onnx(
     with atomic(path) as tmp, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(_for_export(model), (torch.zeros(2,1,28,28),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},),
+        program = torch.onnx.export(model.eval(), (torch.zeros(2,1,28,28),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},),
                                     input_names=["x"], output_names=["logit"], verbose=False)
         program.model.metadata_props["pneumo"] = json.dumps(header)
         program.save(tmp)

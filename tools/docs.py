@@ -1,21 +1,26 @@
 "Build the site from the stored outputs into _docs/: with Quarto where it is on the PATH, with smalldocs otherwise."
-import os, re, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys, textwrap
 from pathlib import Path
 
 import nbformat, smalldocs.site, yaml
+from bs4 import BeautifulSoup
 from nbdev.config import get_config
 from nbdev.doclinks import _build_modidx
 from nbdev.serve import proc_nbs
 
 import references
+from export import directive
 
 ROOT = Path(__file__).resolve().parent.parent
+STUDY = "23456789"  # how the file of a study begins; its page is an article, with the code folded away
 PROC, SITE, STAGE = Path("_proc"), Path("_docs"), Path("runs/site")
 # nbdev links to `data.html` for 00_data.ipynb. Quarto follows the `output-file` that nbdev adds and smalldocs does not,
 # so the number is taken off the file's name and off the links to it, and both write the same pages.
 NUMBER = re.compile(r"\b\d+[a-zA-Z0-9]*_(?=\w+\.ipynb)")
 LINK = re.compile(rf'(?<=\]\()(?:\./)?{NUMBER.pattern}|(?<=href=")(?:\./)?{NUMBER.pattern}')
 FONT = re.compile(r"@import\s*(url\()?[\"']?https?://fonts\.[^)\"']*[\"']?\)?;")
+INTERVAL = re.compile(r"\((?:[−-]?[\d.,]+) ?[–-] ?(?:[−-]?[\d.,]+)\)")  # `(0.926–0.963)`
+NUMERIC = re.compile(r"(?:[−+±-]?\d[\d.,]*(?:e[+-]?\d+)?[ %]*)?|–|nan|NaN")
 OPTION = re.compile(r"^#\|\s*(label|fig-cap)\s*:\s*(.+)\n?", re.M)
 
 
@@ -57,18 +62,61 @@ def number_figures(nb):
         cell.source = re.sub(r"@(fig-[\w-]*\w)", lambda m: f"[Figure {numbers[m[1]]}](#{m[1].replace('fig-', 'figure-', 1)})" if m[1] in numbers else m[0], cell.source)
 
 
-def tidy(nb, site_url, anchors):
-    "Mend the links of one processed notebook, cite its sources, and drop what nbdev leaves in it for Quarto alone."
+def aligned(text):
+    "nbdev's signatures with the comments of their parameters in one column, no links in them, and no type where none was given."
+    def one(m):
+        plain = re.sub(r"\[`([^`]+)`\]\([^)]+\)", r"\1", m[0]).replace(":NoneType=None", "=None")
+        parts = [line.partition("# ") for line in plain.splitlines()]
+        width = max((len(code.rstrip()) for code, mark, _ in parts if mark and len(code) < 48), default=0)
+        for code, mark, comment in parts:
+            first, *more = textwrap.wrap(comment, max(40, 96 - max(width, len(code)))) or [""]
+            yield f"{code.rstrip():<{width}}  # {first}" if mark else code
+            yield from (f"{'':<{width}}  # {line}" for line in more)
+    return re.sub(r"(?<=```python\n)def .*?(?=\n```)", lambda m: "\n".join(one(m)), text, flags=re.S)
+
+
+def unbroken(text):
+    "Markdown tables whose intervals do not break across lines."
+    return re.sub(r"^\|.*", lambda row: INTERVAL.sub(r"[\g<0>]{.interval}", row[0]), text, flags=re.M)
+
+
+def tabled(text):
+    "HTML tables with numbers to the right, as their headers are, and intervals that do not break; one style for all."
+    if "<table" not in text: return text
+    page = BeautifulSoup(text, "html.parser")
+    for style in page("style", string=re.compile(r"\.dataframe ")): style.extract()  # they reach every table of the page
+    for table in page("table"):
+        heads = table.thead("tr") if table.thead else []
+        if len(heads) > 1 and not any(c.get_text(strip=True) for c in heads[-1]("th")[1:]):  # pandas' name of the index
+            corner, name = heads[-2].th, heads[-1].th
+            if not corner.get_text(strip=True): corner.string = name.get_text(strip=True); heads[-1].extract()
+        rows = [row("td") for row in table("tr") if row("td")]
+        heads = [row(["th", "td"]) for row in table("tr") if not row("td")]
+        for cells in zip(*rows):
+            if not all(NUMERIC.fullmatch(c.get_text().strip()) for c in cells): continue
+            from_right = len(cells[0].find_next_siblings("td")) + 1
+            for cell in (*cells, *(h[-from_right] for h in heads if len(h) >= from_right)): cell["class"] = "num"
+        for cell in table("td"):
+            if cell.string and INTERVAL.search(cell.string):
+                cell.replace_with(BeautifulSoup(INTERVAL.sub(r"<span class='interval'>\g<0></span>", str(cell)), "html.parser"))
+    return str(page)
+
+
+def tidy(nb, site_url, anchors, study=False):
+    "Mend the links and the tables of one processed notebook, cite its sources, and drop what nbdev leaves in it for Quarto alone."
     number_figures(nb)
     shown = []  # every text that may cite: (what holds it, its key)
     for cell in nb.cells:
         if cell.cell_type == "raw": cell.source = re.sub(r"^output-file: .*\n", "", cell.source, flags=re.M)
         if cell.cell_type == "markdown": shown.append((cell, "source"))
         if cell.cell_type != "code": continue
+        if study and directive(cell, "echo") != "false": cell.source = f"#| code-fold: true\n{cell.source}"
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]  # of the imports that nbdev executed
-        shown += [(o.data, "text/markdown") for o in cell.outputs if "text/markdown" in o.get("data", {})]
+        data = [o.data for o in cell.outputs if "data" in o]
+        for d in (d for d in data if "text/html" in d): d["text/html"] = tabled(d["text/html"])
+        shown += [(d, "text/markdown") for d in data if "text/markdown" in d]
     cited = set()
-    for holder, key in shown: holder[key] = references.link(local(holder[key], site_url, anchors), cited)
+    for holder, key in shown: holder[key] = references.link(local(unbroken(aligned(holder[key])), site_url, anchors), cited)
     if cited: nb.cells.append(nbformat.v4.new_markdown_cell(references.section(cited)))
 
 
@@ -76,7 +124,7 @@ def contents():
     "The sidebar: the pages without a number, the chapters, the studies, each in order."
     names = sorted(p.name for p in Path("nbs").glob("*.ipynb"))
     pages = ["index.ipynb", *(n for n in names if not n[0].isdigit() and n != "index.ipynb")]
-    sections = {"Start": pages, "Library": [n for n in names if n[0] in "01"], "Studies": [n for n in names if n[0] in "23456789"]}
+    sections = {"Start": pages, "Library": [n for n in names if n[0] in "01"], "Studies": [n for n in names if n[0] in STUDY]}
     return [{"section": title, "contents": found} for title, found in sections.items() if found]
 
 
@@ -110,7 +158,7 @@ def build():
     processed = {path: nbformat.read(path, 4) for path in PROC.glob("*.ipynb")}
     anchors = set().union(*map(documented, processed.values()))
     for path, nb in processed.items():
-        tidy(nb, site_url, anchors)
+        tidy(nb, site_url, anchors, study=path.name[0] in STUDY)
         path.unlink()
         nbformat.write(nb, path.with_name(NUMBER.sub("", path.name)))
     configure(cfg, site_url)
