@@ -6,7 +6,7 @@
 __all__ = ['predict', 'train', 'evaluate', 'calibrate', 'export']
 
 # %% ../nbs/15_cli_classify.ipynb #5b947506
-import json
+import json, warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -38,8 +38,9 @@ def predict(
     """
     point = dict(threshold=threshold, sensitivity=sensitivity, cost=cost)
     _check(weights, onnx, prevalence, point)
-    good, x, bad = read_files(paths)
+    with warnings.catch_warnings(record=True) as doubts: good, x, bad = read_files(paths)
     rows = _predictions(good, x, weights, onnx, prevalence, point) if good else []
+    _doubt(rows, [str(w.message) for w in doubts])
     if as_json: print(json.dumps(rows, indent=1, ensure_ascii=False))
     elif rows: _table(rows)
     if bad: raise typer.Exit(1 if good else 2)
@@ -73,6 +74,13 @@ def _predictions(files, x, weights, onnx, prevalence, point) -> list[dict]:
     for r in rows:
         if r["unusual"]: say(f"warning: {r['file']}: unlike the radiographs this was trained on; the prediction may mean nothing")
     return rows
+
+def _doubt(rows:list[dict], messages:list[str]) -> None:
+    "Say what was odd about files, and leave them to a person: a colour photograph has a probability, too."
+    for m in messages:
+        say(f"warning: {m}")
+        for r in rows:
+            if m.startswith(f"{r['file']}: "): r.update(refer=True, refer_reason=m.removeprefix(f"{r['file']}: "))
 
 # %% ../nbs/15_cli_classify.ipynb #fbeda303
 def _cells(r:dict) -> list[str]:
