@@ -145,12 +145,12 @@ STYLE = """
 main,header,footer{max-width:1060px;margin:0 auto;padding:0 16px}header{padding-top:20px}h1{font-size:1.3rem;margin:0 0 8px;overflow-wrap:anywhere}h2{font-size:1rem;margin:0 0 10px}
 p{margin:0 0 8px}a{color:var(--normal)}small,.soft{color:var(--soft)}footer{padding-top:8px;padding-bottom:28px;font-size:.85rem;color:var(--soft)}
 .flag{border-radius:8px;padding:12px 16px;margin:12px 0}.flag ul{margin:4px 0 0;padding-left:20px}.look{background:var(--lookbg);color:var(--look)}.fine{background:var(--finebg);color:var(--fine)}
-.grid{display:grid;gap:16px;grid-template-columns:repeat(2,minmax(0,1fr));align-items:start}.card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:16px;min-width:0}.wide{grid-column:1/-1}
-figure{margin:0}img{display:block;max-width:100%;border-radius:4px}.xray img{width:100%;max-height:520px;object-fit:contain;background:#000}.pair{display:grid;grid-template-columns:1fr 1fr;gap:10px}.pair img{width:100%}
+.grid{display:grid;gap:16px;grid-template-columns:repeat(2,minmax(0,1fr));align-items:stretch}.card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:16px;min-width:0}.wide{grid-column:1/-1}
+figure{margin:0}img{display:block;max-width:100%;border-radius:4px}.xray,.xray figure{display:flex;flex-direction:column}.xray figure{flex:1}.xray img{width:100%;flex:1;min-height:0;object-fit:contain;background:#000}.pair{display:grid;grid-template-columns:1fr 1fr;gap:10px}.pair img{width:100%}
 figcaption{font-size:.85rem;color:var(--soft);margin-top:4px}.big{font-size:2rem;font-weight:650;line-height:1.2}.normal{color:var(--normal)}.pneumonia{color:var(--pneumonia)}.uncertain,.unreadable,.unknown{color:var(--other)}
 .track{position:relative;height:14px;border-radius:7px;background:var(--line);margin:22px 0 6px}.band{position:absolute;top:0;bottom:0;border-radius:7px;background:var(--soft);opacity:.55}
 .dot{position:absolute;top:-3px;width:20px;height:20px;margin-left:-10px;border-radius:50%;background:currentColor;border:3px solid var(--card)}.cut{position:absolute;top:-7px;bottom:-7px;width:2px;background:var(--ink)}
-.scale{display:flex;justify-content:space-between;font-size:.8rem;color:var(--soft)}.similar{display:grid;grid-template-columns:repeat(auto-fill,minmax(90px,1fr));gap:10px}.similar img{width:100%;image-rendering:auto}
+.scale{display:flex;justify-content:space-between;font-size:.8rem;color:var(--soft)}.similar{display:grid;grid-template-columns:repeat(auto-fit,minmax(96px,180px));gap:14px}.similar img{width:100%;image-rendering:auto}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;background:var(--bg);border-radius:6px;padding:12px;margin:0 0 10px;max-height:30em;overflow:auto}dl{margin:0;display:grid;grid-template-columns:auto 1fr;gap:4px 14px}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}dd ul{margin:0;padding-left:18px}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:8px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}th{font-size:.85rem;color:var(--soft);font-weight:500}td img{width:64px}td ul{margin:0;padding-left:18px}td strong,td span{overflow-wrap:normal}.soft+h2,.scale+h2{margin-top:16px}
 @media(max-width:700px){.grid{grid-template-columns:minmax(0,1fr)}.card{padding:12px}table,tbody,tr,td{display:block}thead{display:none}tr{border-bottom:1px solid var(--line);padding:8px 0}td{border:0;padding:3px 0}td[data-l]::before{content:attr(data-l) " ";color:var(--soft)}}
@@ -174,7 +174,7 @@ SHEET = """{% extends "base" %}{% block title %}{{ c.name }} – case sheet{% en
 <p>Probability of pneumonia <strong>{{ '%.2f'|format(a.probability) }}</strong>{% if a.low is not none %} (95 % interval {{ '%.2f'|format(a.low) }}–{{ '%.2f'|format(a.high) }}){% endif %}; operating point {{ '%.2f'|format(a.threshold) }}</p>
 <div class="track {{ a.label }}" role="img" aria-label="Probability {{ '%.2f'|format(a.probability) }} on a scale from 0 to 1, operating point {{ '%.2f'|format(a.threshold) }}">{% if a.low is not none %}<span class="band" style="left:{{ '%.1f'|format(100*a.low) }}%;right:{{ '%.1f'|format(100-100*a.high) }}%"></span>{% endif %}<span class="cut" style="left:{{ '%.1f'|format(100*a.threshold) }}%"></span><span class="dot" style="left:{{ '%.1f'|format(100*a.probability) }}%"></span></div>
 <div class="scale"><span>0 normal</span><span>pneumonia 1</span></div>
-{% if a.prediction_set %}<p class="soft">Cannot be ruled out: {{ a.prediction_set|join(', ') }}</p>{% endif %}
+{% if a.prediction_set %}<p class="soft">{% if a.prediction_set|length > 1 %}Neither normal nor pneumonia can be ruled out{% else %}Conformal prediction set: {{ a.prediction_set[0] }}{% endif %}</p>{% endif %}
 <h2>Where the classifier looks</h2><div class="pair"><figure><img src="{{ images.small }}" alt="The 28 by 28 pixels that the classifier sees"><figcaption>what it sees: 28 × 28 pixels</figcaption></figure>
 <figure><img src="{{ images.heat }}" alt="Heat map over the X-ray: {{ c.place.words }}"><figcaption>what speaks for pneumonia, relative to its own maximum: {{ c.place.words }}</figcaption></figure></div></section>
 <section class="card wide"><h2>Most similar cases</h2>{% if c.similar %}<div class="similar">{% for s in c.similar %}<figure>{% if images.similar[loop.index0] %}<img src="{{ images.similar[loop.index0] }}" alt="Similar case {{ s.id }}">{% endif %}<figcaption><strong class="{{ s.label or 'unknown' }}">{{ s.label or 'label unknown' }}</strong><br>{{ '%.3f'|format(s.score) }}<br>{{ s.id }}</figcaption></figure>{% endfor %}</div>{% else %}<p class="soft">{{ c.similar_missing or 'none' }}</p>{% endif %}</section>
@@ -219,7 +219,7 @@ def case_images(
         g = read_image(c["file"])
     near = [neighbour_image(s, source if source is not None else {}) for s in c["similar"] or ()]
     return dict(xray=_data_uri(_readable(g), "JPEG"), size=f"{g.shape[1]} × {g.shape[0]}", small=_data_uri(enlarge(x)), heat=_data_uri(overlay(x, heat).convert("RGB"), "JPEG"),
-                similar=[None if n is None else _data_uri(enlarge(n, 112), "JPEG") for n in near])
+                similar=[None if n is None else _data_uri(enlarge(n, 168), "JPEG") for n in near])
 
 def case_html(
     c:dict,              # of `make_cases`

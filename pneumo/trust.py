@@ -91,13 +91,13 @@ def perturbed_scores(
     draws:int=8,           # copies of each image
     seed:int=0,            # of the perturbations
 ) -> np.ndarray:           # (draws, n) scores
-    "Scores of images moved, blurred, relit and made noisy as in training."
+    "Scores of images moved a little, blurred, relit and made noisy."
     import torch
     from pneumo.model import predict_proba, to_tensor
     from pneumo.train import augment
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        copies = [(augment(to_tensor(x))[:,0].numpy()*255).round().astype(np.uint8) for _ in range(draws)]
+        copies = [(augment(to_tensor(x), zoom=.1, shift=.07)[:,0].numpy()*255).round().astype(np.uint8) for _ in range(draws)]
     return np.stack([to_score(predict_proba(model, c)) for c in copies])
 
 # %% ../nbs/06_trust.ipynb #e470ebe8
@@ -520,14 +520,6 @@ def _scores(model, x) -> np.ndarray:
     return to_score(predict_proba(model, x))
 
 # %% ../nbs/06_trust.ipynb #073acb75
-def _for_export(model):
-    "The network; where it is shown contrast alone, with the image's mean taken away first: the same function, with less rounding."
-    import torch
-    class Centred(torch.nn.Module):
-        def __init__(self): super().__init__(); self.model = model
-        def forward(self, x): return self.model(x - x.mean((2,3), keepdim=True))
-    return Centred().eval() if model.config.get("input")=="contrast" else model.eval()
-
 def export_onnx(
     model,                    # a Classifier
     path:str|Path,            # a .onnx file; written atomically
@@ -538,7 +530,7 @@ def export_onnx(
     with atomic(path) as tmp, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(_for_export(model), (torch.zeros(2,1,28,28),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},),
+        program = torch.onnx.export(model.eval(), (torch.zeros(2,1,28,28),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},),
                                     input_names=["x"], output_names=["logit"], verbose=False)
         program.model.metadata_props["pneumo"] = json.dumps(header)
         program.save(tmp)

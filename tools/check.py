@@ -191,6 +191,8 @@ def site():
     missing = [nb.name for nb in notebooks() if not (docs.SITE/docs.page(nb.name)).exists()]
     assert not missing, f"no page for {', '.join(missing)}"
     pages = {p.resolve(): Page(p) for p in docs.SITE.rglob("*.html")}
+    betrayed = [p.name for p in pages if str(ROOT) in p.read_text(encoding="utf-8")]
+    assert not betrayed, f"a path of this machine in {', '.join(betrayed)}"
     dead = []
     for path, page in pages.items():
         for link in sorted(page.links):

@@ -1,21 +1,26 @@
 "Build the site from the stored outputs into _docs/: with Quarto where it is on the PATH, with smalldocs otherwise."
-import os, re, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys, textwrap
 from pathlib import Path
 
-import nbformat, smalldocs.site, yaml
+import nbformat, smalldocs.site, typer, yaml
+from bs4 import BeautifulSoup
 from nbdev.config import get_config
 from nbdev.doclinks import _build_modidx
 from nbdev.serve import proc_nbs
 
 import references
+from export import directive
 
 ROOT = Path(__file__).resolve().parent.parent
+STUDY = "23456789"  # how the file of a study begins; its page is an article, with the code folded away
 PROC, SITE, STAGE = Path("_proc"), Path("_docs"), Path("runs/site")
 # nbdev links to `data.html` for 00_data.ipynb. Quarto follows the `output-file` that nbdev adds and smalldocs does not,
 # so the number is taken off the file's name and off the links to it, and both write the same pages.
 NUMBER = re.compile(r"\b\d+[a-zA-Z0-9]*_(?=\w+\.ipynb)")
 LINK = re.compile(rf'(?<=\]\()(?:\./)?{NUMBER.pattern}|(?<=href=")(?:\./)?{NUMBER.pattern}')
 FONT = re.compile(r"@import\s*(url\()?[\"']?https?://fonts\.[^)\"']*[\"']?\)?;")
+INTERVAL = re.compile(r"\((?:[−-]?[\d.,]+) ?[–-] ?(?:[−-]?[\d.,]+)\)")  # `(0.926–0.963)`
+NUMERIC = re.compile(r"(?:[−+±-]?\d[\d.,]*(?:e[+-]?\d+)?[ %]*)?|–|nan|NaN")
 OPTION = re.compile(r"^#\|\s*(label|fig-cap)\s*:\s*(.+)\n?", re.M)
 
 
@@ -31,11 +36,12 @@ def documented(nb):
 
 
 def local(text, site_url, anchors):
-    "Links between notebooks and from nbdev's index, made to lead to the pages and the anchors that exist."
+    "Links between notebooks and from nbdev's index, made to lead to the pages and the anchors that exist; a command's name is no function's."
     def symbol(m):
         name = m["name"]
         while name and name not in anchors: name = name.rpartition(".")[0]  # a method shown with its class
         return f"]({m['page']}{'#' if name else ''}{name})"
+    text = re.sub(rf"\[(`[^`]+`)\]\({re.escape(site_url)}/cli\w*\.html#[\w.]+\)", r"\1", text)
     text = re.sub(rf"\]\({re.escape(site_url)}/(?P<page>\w+\.html)#(?P<name>[\w.]+)\)", symbol, text)
     return LINK.sub("", text)
 
@@ -57,18 +63,92 @@ def number_figures(nb):
         cell.source = re.sub(r"@(fig-[\w-]*\w)", lambda m: f"[Figure {numbers[m[1]]}](#{m[1].replace('fig-', 'figure-', 1)})" if m[1] in numbers else m[0], cell.source)
 
 
-def tidy(nb, site_url, anchors):
-    "Mend the links of one processed notebook, cite its sources, and drop what nbdev leaves in it for Quarto alone."
+def aligned(text):
+    "nbdev's signatures as one reads them: comments in a column, no links, no empty types, no path of this machine."
+    def one(m):
+        plain = re.sub(r"\[`([^`]+)`\]\([^)]+\)", r"\1", m[0]).replace(":NoneType=None", "=None").replace(f"{ROOT}/", "")
+        plain = re.sub(r"^def (?=[A-Z])", "class ", plain)
+        parts = [line.partition("# ") for line in plain.splitlines()]
+        width = max((len(code.rstrip()) for code, mark, _ in parts if mark and len(code) < 48), default=0)
+        for code, mark, comment in parts:
+            first, *more = textwrap.wrap(comment, max(40, 88 - max(width, len(code)))) or [""]
+            yield f"{code.rstrip():<{width}}  # {first}" if mark else code
+            yield from (f"{'':<{width}}  # {line}" for line in more)
+    text = re.sub(r"```python\ndef \w+\(\n    \*args, \*\*kwargs\n\):\n```\n", "", text)  # a class that says nothing of its arguments
+    return re.sub(r"(?<=```python\n)def .*?(?=\n```)", lambda m: "\n".join(one(m)), text, flags=re.S)
+
+
+def commands():
+    "(module, function) → the words of a command, and its parameters."
+    from pneumo.cli import app
+    def walk(command, words):
+        for name, below in getattr(command, "commands", {}).items(): yield from walk(below, f"{words} {name}")
+        if not hasattr(command, "commands"): yield (command.callback.__module__.split(".")[-1], command.callback.__name__), (words, command.params)
+    return dict(walk(typer.main.get_command(app), "pneumo"))
+
+
+def parameter(p):
+    "One row of a command's table: its name, its meaning and its default."
+    name = ", ".join(f"`{o}`" for o in p.opts) if p.param_type_name == "option" else f"`{p.name.upper()}`"
+    default = p.show_default if isinstance(p.show_default, str) else "" if p.default in (None, False, ()) else p.default
+    return f"| {name} | {(p.help or '').replace('|', chr(92) + '|')} | {default} |"
+
+
+def as_command(text, known):
+    "What nbdev shows of the function behind a command, as the help of that command."
+    m = re.search(r"/(\w+)\.py#L\d+\).*?(### (\w+)\n\n```python\n.*?\n```\n)", text, re.S)
+    if not m or (m[1], m[3]) not in known: return text
+    words, params = known[m[1], m[3]]
+    rows = [parameter(p) for p in params if p.name != "help" and p.help]
+    usage = " ".join([words, *(p.name.upper() for p in params if p.param_type_name == "argument"), "[OPTIONS]"])
+    after = re.sub(r"(?:^`pneumo [^`\n]+`\s*)+", lambda e: "```bash\n" + re.sub(r"`\s*", "\n", e[0].replace("`pneumo", "pneumo")).strip() + "\n```\n", text[m.end(2):], flags=re.M)
+    head = f"### {words} {{#{m[3].lower()}}}\n\n```bash\n{usage}\n```\n"
+    return text[:m.start(2)] + "\n".join([head, after, "", "| | | default |", "|---|---|---|", *rows, ""])
+
+
+def unbroken(text):
+    "Markdown tables whose intervals do not break across lines."
+    return re.sub(r"^\|.*", lambda row: INTERVAL.sub(r"[\g<0>]{.interval}", row[0]).replace(" ± ", "\u00a0±\u00a0"), text, flags=re.M)
+
+
+def tabled(text):
+    "HTML tables with numbers to the right, as their headers are, and intervals that do not break; one style for all."
+    if "<table" not in text: return text
+    page = BeautifulSoup(text.replace(" ± ", "\u00a0±\u00a0"), "html.parser")
+    for style in page("style", string=re.compile(r"\.dataframe ")): style.extract()  # they reach every table of the page
+    for table in page("table"):
+        heads = table.thead("tr") if table.thead else []
+        if len(heads) > 1 and not any(c.get_text(strip=True) for c in heads[-1]("th")[1:]):  # pandas' name of the index
+            corner, name = heads[-2].th, heads[-1].th
+            if not corner.get_text(strip=True): corner.string = name.get_text(strip=True); heads[-1].extract()
+        rows = [row("td") for row in table("tr") if row("td")]
+        heads = [row(["th", "td"]) for row in table("tr") if not row("td")]
+        for cells in zip(*rows):
+            if not all(NUMERIC.fullmatch(c.get_text().strip()) for c in cells): continue
+            from_right = len(cells[0].find_next_siblings("td")) + 1
+            for cell in (*cells, *(h[-from_right] for h in heads if len(h) >= from_right)): cell["class"] = "num"
+        for cell in table("td"):
+            if cell.string and INTERVAL.search(cell.string):
+                cell.replace_with(BeautifulSoup(INTERVAL.sub(r"<span class='interval'>\g<0></span>", str(cell)), "html.parser"))
+    return str(page)
+
+
+def tidy(nb, site_url, anchors, known, study=False):
+    "Mend the links and the tables of one processed notebook, cite its sources, and drop what nbdev leaves in it for Quarto alone."
     number_figures(nb)
     shown = []  # every text that may cite: (what holds it, its key)
     for cell in nb.cells:
         if cell.cell_type == "raw": cell.source = re.sub(r"^output-file: .*\n", "", cell.source, flags=re.M)
         if cell.cell_type == "markdown": shown.append((cell, "source"))
         if cell.cell_type != "code": continue
-        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]  # of the imports that nbdev executed
-        shown += [(o.data, "text/markdown") for o in cell.outputs if "text/markdown" in o.get("data", {})]
+        if study and directive(cell, "echo") != "false": cell.source = f"#| code-fold: true\n{cell.source}"
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"  # of the imports that nbdev executed
+                        and not (list(o.get("data", {})) == ["text/plain"] and o.data["text/plain"].startswith("<Figure size"))]
+        data = [o.data for o in cell.outputs if "data" in o]
+        for d in (d for d in data if "text/html" in d): d["text/html"] = tabled(d["text/html"])
+        shown += [(d, "text/markdown") for d in data if "text/markdown" in d]
     cited = set()
-    for holder, key in shown: holder[key] = references.link(local(holder[key], site_url, anchors), cited)
+    for holder, key in shown: holder[key] = references.link(local(unbroken(aligned(as_command(holder[key], known))), site_url, anchors), cited)
     if cited: nb.cells.append(nbformat.v4.new_markdown_cell(references.section(cited)))
 
 
@@ -76,7 +156,7 @@ def contents():
     "The sidebar: the pages without a number, the chapters, the studies, each in order."
     names = sorted(p.name for p in Path("nbs").glob("*.ipynb"))
     pages = ["index.ipynb", *(n for n in names if not n[0].isdigit() and n != "index.ipynb")]
-    sections = {"Start": pages, "Library": [n for n in names if n[0] in "01"], "Studies": [n for n in names if n[0] in "23456789"]}
+    sections = {"Start": pages, "Library": [n for n in names if n[0] in "01"], "Studies": [n for n in names if n[0] in STUDY]}
     return [{"section": title, "contents": found} for title, found in sections.items() if found]
 
 
@@ -108,9 +188,9 @@ def build():
     stage()
     proc_nbs(str(STAGE), force=True)
     processed = {path: nbformat.read(path, 4) for path in PROC.glob("*.ipynb")}
-    anchors = set().union(*map(documented, processed.values()))
+    anchors, known = set().union(*map(documented, processed.values())), commands()
     for path, nb in processed.items():
-        tidy(nb, site_url, anchors)
+        tidy(nb, site_url, anchors, known, study=path.name[0] in STUDY)
         path.unlink()
         nbformat.write(nb, path.with_name(NUMBER.sub("", path.name)))
     configure(cfg, site_url)
