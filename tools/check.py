@@ -23,7 +23,7 @@ PARAMETERS = {
     "11_audit": dict(n_boot=100),
     "20_classification": dict(epochs=1, seeds=[0], limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
     "21_reports": dict(limit=60, n_boot=50, out=f"{RUNS}/21_reports"),
-    "22_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, train_steps=20, bench=[1000], out=f"{RUNS}/22_retrieval"),
+    "22_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, bench=[1000], out=f"{RUNS}/22_retrieval"),
     "23_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5], limit=160, n_boot=50, out=f"{RUNS}/23_robustness"),
 }
 
@@ -191,6 +191,8 @@ def site():
     missing = [nb.name for nb in notebooks() if not (docs.SITE/docs.page(nb.name)).exists()]
     assert not missing, f"no page for {', '.join(missing)}"
     pages = {p.resolve(): Page(p) for p in docs.SITE.rglob("*.html")}
+    betrayed = [p.name for p in pages if str(ROOT) in p.read_text(encoding="utf-8")]
+    assert not betrayed, f"a path of this machine in {', '.join(betrayed)}"
     dead = []
     for path, page in pages.items():
         for link in sorted(page.links):

@@ -1,8 +1,8 @@
 "Build the site from the stored outputs into _docs/: with Quarto where it is on the PATH, with smalldocs otherwise."
-import os, re, shutil, subprocess, sys, textwrap
+import os, re, shutil, subprocess, sys
 from pathlib import Path
 
-import nbformat, smalldocs.site, yaml
+import nbformat, smalldocs.site, typer, yaml
 from bs4 import BeautifulSoup
 from nbdev.config import get_config
 from nbdev.doclinks import _build_modidx
@@ -36,11 +36,12 @@ def documented(nb):
 
 
 def local(text, site_url, anchors):
-    "Links between notebooks and from nbdev's index, made to lead to the pages and the anchors that exist."
+    "Links between notebooks and from nbdev's index, made to lead to the pages and the anchors that exist; a command's name is no function's."
     def symbol(m):
         name = m["name"]
         while name and name not in anchors: name = name.rpartition(".")[0]  # a method shown with its class
         return f"]({m['page']}{'#' if name else ''}{name})"
+    text = re.sub(rf"\[(`[^`]+`)\]\({re.escape(site_url)}/cli\w*\.html#[\w.]+\)", r"\1", text)
     text = re.sub(rf"\]\({re.escape(site_url)}/(?P<page>\w+\.html)#(?P<name>[\w.]+)\)", symbol, text)
     return LINK.sub("", text)
 
@@ -63,27 +64,54 @@ def number_figures(nb):
 
 
 def aligned(text):
-    "nbdev's signatures with the comments of their parameters in one column, no links in them, and no type where none was given."
+    "nbdev's signatures as one reads them: comments in a column, no links, no empty types, no path of this machine."
     def one(m):
-        plain = re.sub(r"\[`([^`]+)`\]\([^)]+\)", r"\1", m[0]).replace(":NoneType=None", "=None")
+        plain = re.sub(r"\[`([^`]+)`\]\([^)]+\)", r"\1", m[0]).replace(":NoneType=None", "=None").replace(f"{ROOT}/", "")
+        plain = re.sub(r"^def (?=[A-Z])", "class ", plain)
         parts = [line.partition("# ") for line in plain.splitlines()]
         width = max((len(code.rstrip()) for code, mark, _ in parts if mark and len(code) < 48), default=0)
-        for code, mark, comment in parts:
-            first, *more = textwrap.wrap(comment, max(40, 96 - max(width, len(code)))) or [""]
-            yield f"{code.rstrip():<{width}}  # {first}" if mark else code
-            yield from (f"{'':<{width}}  # {line}" for line in more)
-    return re.sub(r"(?<=```python\n)def .*?(?=\n```)", lambda m: "\n".join(one(m)), text, flags=re.S)
+        return "\n".join(f"{code.rstrip():<{width}}  # {comment}" if mark else code for code, mark, comment in parts)
+    text = re.sub(r"```python\ndef \w+\(\n    \*args, \*\*kwargs\n\):\n```\n?", "", text)  # a class that says nothing of its arguments
+    return re.sub(r"(?<=```python\n)def .*?(?=\n```)", one, text, flags=re.S)
+
+
+def commands():
+    "(module, function) → the words of a command, and its parameters."
+    from pneumo.cli import app
+    def walk(command, words):
+        for name, below in getattr(command, "commands", {}).items(): yield from walk(below, f"{words} {name}")
+        if not hasattr(command, "commands"): yield (command.callback.__module__.split(".")[-1], command.callback.__name__), (words, command.params)
+    return dict(walk(typer.main.get_command(app), "pneumo"))
+
+
+def parameter(p):
+    "One row of a command's table: its name, its meaning and its default."
+    name = ", ".join(f"`{o}`" for o in p.opts) if p.param_type_name == "option" else f"`{p.name.upper()}`"
+    default = p.show_default if isinstance(p.show_default, str) else "" if p.default in (None, False, ()) else p.default
+    return f"| {name} | {(p.help or '').replace('|', chr(92) + '|')} | {default} |"
+
+
+def as_command(text, known):
+    "What nbdev shows of the function behind a command, as the help of that command."
+    m = re.search(r"/(\w+)\.py#L\d+\).*?(### (\w+)\n\n```python\n.*?\n```\n)", text, re.S)
+    if not m or (m[1], m[3]) not in known: return text
+    words, params = known[m[1], m[3]]
+    rows = [parameter(p) for p in params if p.name != "help" and p.help]
+    usage = " ".join([words, *(p.name.upper() for p in params if p.param_type_name == "argument"), "[OPTIONS]"])
+    after = re.sub(r"(?:^`pneumo [^`\n]+`\s*)+", lambda e: "```bash\n" + re.sub(r"`\s*", "\n", e[0].replace("`pneumo", "pneumo")).strip() + "\n```\n", text[m.end(2):], flags=re.M)
+    head = f"### {words} {{#{m[3].lower()}}}\n\n```bash\n{usage}\n```\n"
+    return text[:m.start(2)] + "\n".join([head, after, "", "| | | default |", "|---|---|---|", *rows, ""])
 
 
 def unbroken(text):
     "Markdown tables whose intervals do not break across lines."
-    return re.sub(r"^\|.*", lambda row: INTERVAL.sub(r"[\g<0>]{.interval}", row[0]), text, flags=re.M)
+    return re.sub(r"^\|.*", lambda row: INTERVAL.sub(r"[\g<0>]{.interval}", row[0]).replace(" ± ", "\u00a0±\u00a0"), text, flags=re.M)
 
 
 def tabled(text):
     "HTML tables with numbers to the right, as their headers are, and intervals that do not break; one style for all."
     if "<table" not in text: return text
-    page = BeautifulSoup(text, "html.parser")
+    page = BeautifulSoup(text.replace(" ± ", "\u00a0±\u00a0"), "html.parser")
     for style in page("style", string=re.compile(r"\.dataframe ")): style.extract()  # they reach every table of the page
     for table in page("table"):
         heads = table.thead("tr") if table.thead else []
@@ -102,7 +130,7 @@ def tabled(text):
     return str(page)
 
 
-def tidy(nb, site_url, anchors, study=False):
+def tidy(nb, site_url, anchors, known, study=False):
     "Mend the links and the tables of one processed notebook, cite its sources, and drop what nbdev leaves in it for Quarto alone."
     number_figures(nb)
     shown = []  # every text that may cite: (what holds it, its key)
@@ -111,12 +139,13 @@ def tidy(nb, site_url, anchors, study=False):
         if cell.cell_type == "markdown": shown.append((cell, "source"))
         if cell.cell_type != "code": continue
         if study and directive(cell, "echo") != "false": cell.source = f"#| code-fold: true\n{cell.source}"
-        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]  # of the imports that nbdev executed
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"  # of the imports that nbdev executed
+                        and not (list(o.get("data", {})) == ["text/plain"] and o.data["text/plain"].startswith("<Figure size"))]
         data = [o.data for o in cell.outputs if "data" in o]
         for d in (d for d in data if "text/html" in d): d["text/html"] = tabled(d["text/html"])
         shown += [(d, "text/markdown") for d in data if "text/markdown" in d]
     cited = set()
-    for holder, key in shown: holder[key] = references.link(local(unbroken(aligned(holder[key])), site_url, anchors), cited)
+    for holder, key in shown: holder[key] = references.link(local(unbroken(aligned(as_command(holder[key], known))), site_url, anchors), cited)
     if cited: nb.cells.append(nbformat.v4.new_markdown_cell(references.section(cited)))
 
 
@@ -156,9 +185,9 @@ def build():
     stage()
     proc_nbs(str(STAGE), force=True)
     processed = {path: nbformat.read(path, 4) for path in PROC.glob("*.ipynb")}
-    anchors = set().union(*map(documented, processed.values()))
+    anchors, known = set().union(*map(documented, processed.values())), commands()
     for path, nb in processed.items():
-        tidy(nb, site_url, anchors, study=path.name[0] in STUDY)
+        tidy(nb, site_url, anchors, known, study=path.name[0] in STUDY)
         path.unlink()
         nbformat.write(nb, path.with_name(NUMBER.sub("", path.name)))
     configure(cfg, site_url)
