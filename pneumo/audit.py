@@ -83,7 +83,7 @@ def clean(
     def note(name, new):
         if new!=text: notes.append(name)
         return new
-    text = note("capped", text if len(text)<=MAX_CHARS else f"{text[:MAX_CHARS//2]}\n\n{text[-MAX_CHARS//2:]}")
+    text = note("capped", text if len(text)<=MAX_CHARS else f"{text[:MAX_CHARS//2].rsplit(' ', 1)[0]}\n\n{text[-MAX_CHARS//2:].split(' ', 1)[-1]}")
     thought, text = text, note("thinking", THOUGHT.sub("\n", text))
     if "thinking" in notes and not text.strip(): text = "\n".join(VERDICT.findall(thought))   # broken off while thinking: a verdict that was reached counts
     if turns := list(TURN.finditer(text)): text = note("prompt echoed", text[turns[-1].end():])
