@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, app, read_files, say
+from .console import DISCLAIMER, AsJson, Images, Weights, app, read_files, say
 
 # %% ../nbs/18_cli_case.ipynb #a1800011
 @app.command()
@@ -22,7 +22,7 @@ def audit(
     n_boot: Annotated[int, typer.Option(help="Bootstrap resamples for the intervals.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     out: Annotated[Optional[Path], typer.Option(help="Also write the whole audit to this JSON file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
+    as_json: AsJson = False,
 ):
     """What reports claim, what nothing supports, and how good each reporter is.
 
@@ -66,15 +66,15 @@ def _show_audit(doc, audit_table):
 # %% ../nbs/18_cli_case.ipynb #a1800021
 @app.command()
 def case(
-    paths: Annotated[list[Path], typer.Argument(help="Images (PNG, JPEG, TIFF, DICOM) or folders of them.", show_default=False)],
+    paths: Images,
     out: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("cases"),
     reports: Annotated[Optional[Path], typer.Option(help="JSON lines with reports on these files, matched by file or id; written from the evidence when left out.")] = None,
     strategy: Annotated[str, typer.Option(help="Of the written report: concise, structured or differential.")] = "structured",
     index: Annotated[Optional[str], typer.Option(help="Index folder for similar cases; the default one when left out.")] = None,
     k: Annotated[int, typer.Option(help="Similar cases.", min=1)] = 5,
-    weights: Annotated[Optional[Path], typer.Option(help="A .safetensors file of `pneumo train`; the shipped weights when left out.")] = None,
+    weights: Weights = None,
     prevalence: Annotated[Optional[float], typer.Option(help="Of pneumonia where the images come from; balanced when left out.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
+    as_json: AsJson = False,
 ):
     """A page for each X-ray: probability, heat map, similar cases, audited report, and whether a person should look.
 

@@ -102,7 +102,7 @@ def _table(rows:list[dict]) -> None:
 @app.command()
 def train(
     model: Annotated[str, typer.Option(help="pneumonet, or any timm model.")] = "pneumonet",
-    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 20,
+    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 128,
     lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 2e-3,
     weight_decay: Annotated[float, typer.Option(help="Decay of weight matrices.")] = .05,
@@ -201,7 +201,7 @@ def calibrate(
     splits = load_data(data)
     if splits["train"].banner: say(splits["train"].banner)
     r = fit_record(weights, splits)
-    print(f"{weights}: {r['kind']} with slope {r['slope']:.3f}, intercept {r['intercept']:.3f}; sets at {r['level']:.0%} coverage")
+    print(f"{weights}: calibrated with slope {r['slope']:.3f}, intercept {r['intercept']:.3f}; sets at {r['level']:.0%} coverage")
 
 # %% ../nbs/15_cli_classify.ipynb #6102eb47
 @app.command()

@@ -12,17 +12,17 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, app, read_files, say
+from .console import DISCLAIMER, AsJson, Images, Weights, app, read_files, say
 
 # %% ../nbs/17_cli_report.ipynb #09a37b77
 @app.command()
 def explain(
-    paths: Annotated[list[Path], typer.Argument(help="Images (PNG, JPEG, TIFF, DICOM) or folders of them.", show_default=False)],
+    paths: Images,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("runs/explain"),
-    weights: Annotated[Optional[Path], typer.Option(help="A .safetensors file of `pneumo train`; the shipped weights when left out.")] = None,
+    weights: Weights = None,
     method: Annotated[str, typer.Option(help="layercam, gradcam, gradcam++ or hirescam.")] = "layercam",
     size: Annotated[int, typer.Option(help="Pixels a side of a picture.", min=28, max=2048)] = 280,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
+    as_json: AsJson = False,
 ):
     """Where in the image: a heat map over each X-ray, with the side of the patient.
 
@@ -59,14 +59,14 @@ def _explain(files, x, weights, method, size, out) -> list[dict]:
     said, heat, rows = assess(x, model), heatmap(x, model, method), []
     for f,name,im,h,e in zip(files, _names(files), x, heat, said):
         with atomic(out/name) as tmp: overlay(im, h, size).save(tmp)
-        where = place(h) if e["label"]=="pneumonia" else dict(side=None, zone=None, extent=0., words="no place: called normal")
+        where = place(h, im) if e["label"]=="pneumonia" else dict(side=None, zone=None, extent=0., words="no place: called normal")
         rows.append(dict(file=str(f), picture=str(out/name), probability=e["probability"], label=e["label"], method=method, **where))
     return rows
 
 # %% ../nbs/17_cli_report.ipynb #1875a634
 @app.command()
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="Images (PNG, JPEG, TIFF, DICOM) or folders of them.", show_default=False)],
+    paths: Images,
     reporter: Annotated[str, typer.Option(help="evidence, vlm:google/medgemma-4b-it (or another hub name or folder), or openai:MODEL.")] = "evidence",
     strategy: Annotated[Optional[list[str]], typer.Option(help="concise, structured, differential, grounded or retrieved; repeat it.", show_default="structured")] = None,
     out: Annotated[Optional[Path], typer.Option(help="A .jsonl file that grows line by line.")] = None,
@@ -79,7 +79,7 @@ def report(
     seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Reports at a time of a vlm.", min=1)] = 4,
     four_bit: Annotated[bool, typer.Option("--four-bit", help="4-bit weights of a vlm, for a small GPU.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
+    as_json: AsJson = False,
 ):
     """A report on each X-ray: stated from the evidence, or written by a vision-language model.
 

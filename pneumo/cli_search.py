@@ -57,6 +57,13 @@ def _show_info(info:dict, where:str, as_json:bool) -> None:
     if info.get("source")=="phantoms": print(PHANTOM_BANNER)
     for k in ("index", "count", "encoder", "dim", "metric", "kind", "source"): print(f"{k:<8} {info.get(k, '')}")
 
+def _open(index:Optional[str]):
+    "Where an index is, and the index."
+    from pneumo.search import DEFAULT_INDEX, open_index
+    where = index or str(DEFAULT_INDEX)
+    return where, open_index(where)
+
+# %% ../nbs/16_cli_search.ipynb #s16i2
 @index_app.command()
 def info(index: IndexFolder = None, as_json: AsJson = False):
     """What an index holds, and who made it.
@@ -67,9 +74,8 @@ def info(index: IndexFolder = None, as_json: AsJson = False):
 
     `pneumo index info --index runs/gallery --json`
     """
-    from pneumo.search import DEFAULT_INDEX, open_index, read_manifest
-    where = index or str(DEFAULT_INDEX)
-    opened = open_index(where)
+    from pneumo.search import read_manifest
+    where, opened = _open(index)
     _show_info((opened.info | {"count": len(opened)}) if where.startswith("milvus:") else read_manifest(where), where, as_json)
 
 # %% ../nbs/16_cli_search.ipynb #63b2e092
@@ -90,17 +96,20 @@ def add(
     """
     import numpy as np
     from pneumo.image import InputError
-    from pneumo.search import DEFAULT_INDEX, file_items, open_index
+    from pneumo.search import file_items
     if label not in (None, "normal", "pneumonia"): raise InputError(f"label {label!r}; use normal or pneumonia, or leave it out")
-    where = index or str(DEFAULT_INDEX)
-    opened = open_index(where)
+    where, opened = _open(index)
     good, x, bad = read_files(paths)
-    if good:
-        opened.add_images(np.stack(x), file_items(good, label))
-        if not where.startswith("milvus:"): opened.save(where)
-    doc = dict(index=where, added=[str(f) for f in good], count=len(opened))
-    print(json.dumps(doc, indent=1) if as_json else f"added {len(good)}, now {len(opened)} images in {where}")
+    if good: opened.add_images(np.stack(x), file_items(good, label))
+    _changed(opened, where, "added", [str(f) for f in good], as_json)
     if bad: raise typer.Exit(1 if good else 2)
+
+# %% ../nbs/16_cli_search.ipynb #s16r
+def _changed(opened, where:str, what:str, ids:list[str], as_json:bool) -> None:
+    "Save an index that was changed, and say so."
+    if ids and not where.startswith("milvus:"): opened.save(where)
+    doc = {"index": where, what: ids, "count": len(opened)}
+    print(json.dumps(doc, indent=1) if as_json else f"{what} {len(ids)}, now {len(opened)} images in {where}")
 
 @index_app.command()
 def remove(
@@ -112,12 +121,9 @@ def remove(
 
     Example: `pneumo index remove test/42 scans/a.png`
     """
-    from pneumo.search import DEFAULT_INDEX, open_index
-    where = index or str(DEFAULT_INDEX)
-    opened = open_index(where)
+    where, opened = _open(index)
     opened.remove(ids)
-    if not where.startswith("milvus:"): opened.save(where)
-    print(json.dumps(dict(index=where, removed=ids, count=len(opened)), indent=1) if as_json else f"removed {len(ids)}, now {len(opened)} images in {where}")
+    _changed(opened, where, "removed", ids, as_json)
 
 # %% ../nbs/16_cli_search.ipynb #95f63054
 K = Annotated[int, typer.Option("-k", "--k", help="Results for each query.")]
@@ -137,14 +143,11 @@ def _show(rows:list[dict], as_json:bool) -> None:
         Console().print(t)
     if rows: say(DISCLAIMER)
 
+# %% ../nbs/16_cli_search.ipynb #s16t2
 @search_app.command()
 def text(
     queries: Annotated[list[str], typer.Argument(help="One or several descriptions, each in quotes.", show_default=False)],
-    k: K = 5,
-    index: IndexFolder = None,
-    split: OnlySplit = None,
-    label: OnlyLabel = None,
-    as_json: AsJson = False,
+    k: K = 5, index: IndexFolder = None, split: OnlySplit = None, label: OnlyLabel = None, as_json: AsJson = False,
 ):
     """X-rays that fit words.
 
@@ -165,11 +168,7 @@ def image(
     query_idx: Annotated[Optional[int], typer.Option("--query-idx", help="In place of files: the position of a sample in its split.")] = None,
     query_split: Annotated[str, typer.Option("--query-split", help="The split of that sample: train, val or test.")] = "test",
     data: Data = "auto",
-    k: K = 5,
-    index: IndexFolder = None,
-    split: OnlySplit = None,
-    label: OnlyLabel = None,
-    as_json: AsJson = False,
+    k: K = 5, index: IndexFolder = None, split: OnlySplit = None, label: OnlyLabel = None, as_json: AsJson = False,
 ):
     """X-rays that resemble an X-ray.
 
@@ -190,6 +189,7 @@ def image(
     _show([dict(file=str(f), results=r) for f,r in zip(good, found)], as_json)
     if bad: raise typer.Exit(1 if good else 2)
 
+# %% ../nbs/16_cli_search.ipynb #s16m2
 def _sample(opened, split, i, data, k, where) -> dict:
     "The answer to a sample: from the index, itself left out, or from the data when the index does not hold it."
     from pneumo.data import load_data

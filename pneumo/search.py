@@ -64,6 +64,7 @@ def make_faiss(
     if kind in ("ivf", "ivfpq"): index.make_direct_map()
     return index
 
+# %% ../nbs/09_search.ipynb #s09a
 def _parts(d:int) -> int:
     "Sub-vectors of a product quantizer: four dimensions each where that divides, other sizes where not."
     return next(m for m in (d//4, d//2, d//8, 1) if m and d%m==0)
@@ -199,6 +200,7 @@ def index_vectors(
     info = dict(encoder=encoder.name, digest=encoder.digest, dim=int(vectors.shape[1]), metric="cosine", kind=kind, source=source)
     return Index(make_faiss(vectors, kind), items.reset_index(drop=True), info, encoder)
 
+# %% ../nbs/09_search.ipynb #s09c
 def build_index(
     data="auto",                        # auto | pneumoniamnist | phantoms | a file | a folder, or the splits themselves
     split="test",                       # train | val | test, or a list of them
@@ -233,6 +235,7 @@ def add(self:Index,
     self.faiss.add(vectors)
     self.items = pd.concat([self.items, items], ignore_index=True)
 
+# %% ../nbs/09_search.ipynb #s09d
 @patch
 def add_images(self:Index, x:np.ndarray, items:pd.DataFrame) -> None:
     "Encode X-rays with the index's own encoder and add them."
@@ -327,6 +330,7 @@ def search_texts(
     "X-rays that fit words best."
     return index.search(index.encoder.encode_texts(texts), k, where)
 
+# %% ../nbs/09_search.ipynb #s09e
 def search_sample(
     index:Index,          # an open index
     id:str,               # e.g. test/42
@@ -433,6 +437,7 @@ def build_milvus(
     index.add(vectors, items)
     return index
 
+# %% ../nbs/09_search.ipynb #s09f
 def open_milvus(
     uri:str,                  # as for build_milvus
     encoder:Encoder=None,     # if it is loaded already
@@ -501,6 +506,7 @@ def evaluate_images(
     np.fill_diagonal(s, -np.inf)
     return summarise(ranking_metrics(_ranked(s, y, y), ks, len(y)-1), y, n_boot)
 
+# %% ../nbs/09_search.ipynb #s09g
 def evaluate_chance(
     y:np.ndarray,                 # (q,) labels of the queries
     y_gallery:np.ndarray=None,    # labels searched in; the queries' own when None
@@ -553,6 +559,7 @@ def benchmark_encoders(
         if "text" in protocols and enc.has_words: res["text"][enc.name] = evaluate_texts(enc, e, q.y, None, ks, n_boot)[0]
     return res
 
+# %% ../nbs/09_search.ipynb #s09h
 def _chance(protocol, q, g, ks, n_boot):
     "The row of chance of one protocol."
     if protocol=="text": return evaluate_chance(np.array([CLASSES.index(t["label"]) for t in QUERIES if t["use"]=="kept"]), q.y, ks, n_boot)
