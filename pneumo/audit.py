@@ -83,7 +83,7 @@ def clean(
     def note(name, new):
         if new!=text: notes.append(name)
         return new
-    text = note("capped", text if len(text)<=MAX_CHARS else f"{text[:MAX_CHARS//2]}\n\n{text[-MAX_CHARS//2:]}")
+    text = note("capped", text if len(text)<=MAX_CHARS else f"{text[:MAX_CHARS//2].rsplit(' ', 1)[0]}\n\n{text[-MAX_CHARS//2:].split(' ', 1)[-1]}")
     thought, text = text, note("thinking", THOUGHT.sub("\n", text))
     if "thinking" in notes and not text.strip(): text = "\n".join(VERDICT.findall(thought))   # broken off while thinking: a verdict that was reached counts
     if turns := list(TURN.finditer(text)): text = note("prompt echoed", text[turns[-1].end():])
@@ -315,6 +315,7 @@ OPTIONS = _rx(rf"^(?=.{{0,160}}$)(?!\s*\|)(?:[^:\n]{{0,60}}:)?\W*(?=.*\b{_FINE}\
               r"^\W*(?:normal|pneumonia)\W*(?:\bor\b|,)\W*(?:normal|pneumonia)\W*$")
 NOT_A_KEY = re.compile(r"(?:there|this|these|the (?:right|left|lungs?|image)|it|i|not|no|we|here)\b", re.I)
 
+# %% ../nbs/11_audit.ipynb #b1100034
 def _heading(s):
     "Heading and rest of a sentence; an empty heading when it has none."
     m = HEADING.match(s)
@@ -435,6 +436,7 @@ EITHER = _rx(rf"\b(?:pneumonia|infection|consolidation|infiltrate|infectious pro
 DIAGNOSING = _rx(r"\b(?:cannot|can't|can not|not|unable|impossible|difficult|challenging|requires?|needs?|should)\b.*\bdiagnos", r"\bdiagnosis of .*\b(?:cannot|can't|can not|not|requires?|needs?|should)\b")   # what making a diagnosis takes
 EXPLAINED = _rx(rf"\b(?:likely|representing|represents?|consistent with|suggestive of|suggesting|compatible with|due to|reflects?|reflecting|in keeping with|related to|favou?r\w*)\s+(?:\w+\s+){{0,3}}{CAUSE}\b")
 
+# %% ../nbs/11_audit.ipynb #b1100045
 def _clause(text, i):
     "The clause of a sentence that holds position i."
     start = max((m.end() for m in CLAUSE.finditer(text) if m.end()<=i), default=0)
@@ -486,6 +488,7 @@ def mentions(
         out.append(Mention(f, status, s.shown, s.section, rank, side_of(part) or (side_of(text) if g!="normal" else ""), partial))
     return out or ([Mention("indeterminate", "hedged", s.shown, s.section, rank, "", False)] if doubt else [])
 
+# %% ../nbs/11_audit.ipynb #b1100046
 YES = _rx(r"^\W*(?:yes|y|present|positive|true|1(?:\.0)?|high|very high|likely|very likely|most likely|probable|probably|detected|seen|identified|confirmed|visible|noted|suspected|suggestive|mild|severe|extensive|bilateral|left|right|\+)\b")
 NO = _rx(r"^\W*(?:no|n|none|not (?:seen|present|detected|identified|visible|evident|noted|observed|suspected|likely)|absent|negative|false|0(?:\.0)?|low|very low|unlikely|very unlikely|less likely|nil|minimal|excluded|ruled out|clear|normal)\b(?!\.\d)")
 MAYBE = _rx(r"^\W*(?:possible|possibly|uncertain|equivocal|maybe|perhaps|indeterminate|cannot|can't|can not|could|may|might|unclear|unsure|questionable|moderate|medium|intermediate|borderline|null|unknown|inconclusive|not (?:sure|certain|excluded)|low confidence)\b|^\W*\?")
@@ -564,6 +567,7 @@ OVER = _rx(r"\bfavou?r\w* (?!pneumonia|infection)(?:\w+ ){1,3}over (?:\w+ )?(?:p
 MODAL = _rx(r"^(?!.*\bmost likely\b).*\b(?:could|may|might|possible|possibly)\b")
 LIKELIHOOD = _rx(r"\b(?:un|less |least )likely\b|\blow(?:er)? (?:likelihood|probability)")
 
+# %% ../nbs/11_audit.ipynb #b1100061
 def read_sentence(
     s:Sentence,
     quoted:str=None,     # the last verdict that the report quoted
@@ -604,6 +608,7 @@ def _bare_answers(bare, questions):
     both = len({yes for yes,_ in bare})==2
     return [Mention("pneumonia", "hedged" if both else "asserted" if yes else "denied", s.shown, s.section, 1, "", False) for yes,s in bare]
 
+# %% ../nbs/11_audit.ipynb #b1100062
 def read_sentences(
     sentences:list[Sentence],
     questions:list[str]=(),    # the prompt's, for bare answers
@@ -653,6 +658,7 @@ def decide(
     rest = lung + by("asserted", "abnormal", "other") + by("hedged", "abnormal", "normal", "other", "indeterminate") + unseen
     return ("uncertain", rest, True) if rest else (None, [], True)
 
+# %% ../nbs/11_audit.ipynb #b1100064
 def _leading(ms):
     "A differential is ranked: what its first line names first."
     first = [m for m in ms if m.text==ms[0].text]
@@ -830,6 +836,7 @@ def _weights(y, n_boot, seed):
     rng, block = np.random.default_rng(seed), max(1, 2**22//len(y))
     for i in range(0, n_boot, block): yield rng.multinomial(len(y), np.full(len(y), 1/len(y)), size=min(block, n_boot-i)).astype(float)
 
+# %% ../nbs/11_audit.ipynb #b1100096
 def _all_metrics(claim, y, z, each, w):
     "Every metric of the summary, for each row of weights."
     import numpy as np
@@ -916,6 +923,7 @@ def audit(
                    comparisons=compare_strategies(good), reports=len(good), errors=len(reports)-len(good))
     return dict(reports=reports, summary=summary)
 
+# %% ../nbs/11_audit.ipynb #b1100101
 def audit_table(
     summary:dict,        # of `audit`
     only=("balanced_accuracy","sensitivity","specificity","balanced_accuracy_classifier","share_uncertain","share_unreadable","constant_index","unsupported_per_report","contradictions_per_report"),

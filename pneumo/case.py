@@ -75,6 +75,7 @@ def neighbour_image(
         return source[s["split"]].x[s["index"]]
     except (InputError, KeyError, IndexError, TypeError): return None
 
+# %% ../nbs/12_case.ipynb #b1200021
 def match_reports(
     reports:list[dict],   # records of a JSONL file
     file:str|Path,        # an image
@@ -111,6 +112,7 @@ def read_case_report(
     who = " ".join(str(r[k]) for k in ("reporter","strategy") if r.get(k))
     return dict(read_report(text, evidence, r.get("prompt") if isinstance(r.get("prompt"), str) else None), text=text, reporter=r.get("reporter"), strategy=r.get("strategy"), name=f"the report ({who})" if who else "the report")
 
+# %% ../nbs/12_case.ipynb #b1200025
 def make_cases(
     files:list,             # image files that can be read
     x:np.ndarray,           # (n, 28, 28) uint8, their reduced images
@@ -150,9 +152,9 @@ figure{margin:0}img{display:block;max-width:100%;border-radius:4px}.xray,.xray f
 figcaption{font-size:.85rem;color:var(--soft);margin-top:4px}.big{font-size:2rem;font-weight:650;line-height:1.2}.normal{color:var(--normal)}.pneumonia{color:var(--pneumonia)}.uncertain,.unreadable,.unknown{color:var(--other)}
 .track{position:relative;height:14px;border-radius:7px;background:var(--line);margin:22px 0 6px}.band{position:absolute;top:0;bottom:0;border-radius:7px;background:var(--soft);opacity:.55}
 .dot{position:absolute;top:-3px;width:20px;height:20px;margin-left:-10px;border-radius:50%;background:currentColor;border:3px solid var(--card)}.cut{position:absolute;top:-7px;bottom:-7px;width:2px;background:var(--ink)}
-.scale{display:flex;justify-content:space-between;font-size:.8rem;color:var(--soft)}.similar{display:grid;grid-template-columns:repeat(auto-fit,minmax(96px,180px));gap:14px}.similar img{width:100%;image-rendering:auto}
+.scale{display:flex;justify-content:space-between;font-size:.8rem;color:var(--soft)}.similar{display:grid;grid-template-columns:repeat(auto-fit,minmax(96px,1fr));gap:14px}.similar figure{max-width:180px}.similar img{width:100%;image-rendering:auto}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;background:var(--bg);border-radius:6px;padding:12px;margin:0 0 10px;max-height:30em;overflow:auto}dl{margin:0;display:grid;grid-template-columns:auto 1fr;gap:4px 14px}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}dd ul{margin:0;padding-left:18px}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:8px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}th{font-size:.85rem;color:var(--soft);font-weight:500}td img{width:64px}td ul{margin:0;padding-left:18px}td strong,td span{overflow-wrap:normal}.soft+h2,.scale+h2{margin-top:16px}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:8px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}th{font-size:.85rem;color:var(--soft);font-weight:500}td img{width:64px;max-width:none}.name{min-width:170px}td ul{margin:0;padding-left:18px}td strong,td span{overflow-wrap:normal}.soft+h2,.scale+h2{margin-top:16px}
 @media(max-width:700px){.grid{grid-template-columns:minmax(0,1fr)}.card{padding:12px}table,tbody,tr,td{display:block}thead{display:none}tr{border-bottom:1px solid var(--line);padding:8px 0}td{border:0;padding:3px 0}td[data-l]::before{content:attr(data-l) " ";color:var(--soft)}}
 """
 BASE = """<!doctype html>
@@ -176,7 +178,7 @@ SHEET = """{% extends "base" %}{% block title %}{{ c.name }} – case sheet{% en
 <div class="scale"><span>0 normal</span><span>pneumonia 1</span></div>
 {% if a.prediction_set %}<p class="soft">{% if a.prediction_set|length > 1 %}Neither normal nor pneumonia can be ruled out{% else %}Conformal prediction set: {{ a.prediction_set[0] }}{% endif %}</p>{% endif %}
 <h2>Where the classifier looks</h2><div class="pair"><figure><img src="{{ images.small }}" alt="The 28 by 28 pixels that the classifier sees"><figcaption>what it sees: 28 × 28 pixels</figcaption></figure>
-<figure><img src="{{ images.heat }}" alt="Heat map over the X-ray: {{ c.place.words }}"><figcaption>what speaks for pneumonia, relative to its own maximum: {{ c.place.words }}</figcaption></figure></div></section>
+<figure><img src="{{ images.heat }}" alt="Heat map over the X-ray{% if a.label=='pneumonia' %}: {{ c.place.words }}{% endif %}"><figcaption>what speaks for pneumonia, relative to its own maximum{% if a.label=='pneumonia' %}: {{ c.place.words }}{% endif %}</figcaption></figure></div></section>
 <section class="card wide"><h2>Most similar cases</h2>{% if c.similar %}<div class="similar">{% for s in c.similar %}<figure>{% if images.similar[loop.index0] %}<img src="{{ images.similar[loop.index0] }}" alt="Similar case {{ s.id }}">{% endif %}<figcaption><strong class="{{ s.label or 'unknown' }}">{{ s.label or 'label unknown' }}</strong><br>{{ '%.3f'|format(s.score) }}<br>{{ s.id }}</figcaption></figure>{% endfor %}</div>{% else %}<p class="soft">{{ c.similar_missing or 'none' }}</p>{% endif %}</section>
 {% for r in c.reports %}<section class="card wide"><h2>Report{% if r.reporter %} by {{ r.reporter }}{% endif %}{% if r.strategy %}, {{ r.strategy }}{% endif %}</h2>
 <pre tabindex="0">{{ r.text[:20000] }}{% if r.text|length > 20000 %}
@@ -189,7 +191,7 @@ SHEET = """{% extends "base" %}{% block title %}{{ c.name }} – case sheet{% en
 INDEX = """{% extends "base" %}{% block title %}{{ cases|length }} case sheets{% endblock %}{% block body %}
 <header><h1>{{ cases|length }} cases</h1><p>{{ n }} of them need a human look; the most pressing come first.</p></header>
 <main><div class="card"><table><thead><tr><th>X-ray</th><th>Case</th><th>Classifier</th><th>Report claims</th><th>Similar cases</th><th>Needs a human look</th></tr></thead><tbody>
-{% for c,href,thumb,near in cases %}<tr><td><img src="{{ thumb }}" alt=""></td><td><a href="{{ href }}">{{ c.name }}</a></td><td data-l="classifier:"><strong class="{{ c.classifier.label }}">{{ c.classifier.label }}</strong> {{ '%.2f'|format(c.classifier.probability) }}</td>
+{% for c,href,thumb,near in cases %}<tr><td><img src="{{ thumb }}" alt=""></td><td class="name"><a href="{{ href }}">{% for part in c.name.split('_') %}{{ part }}{{ '_' if not loop.last }}<wbr>{% endfor %}</a></td><td data-l="classifier:"><strong class="{{ c.classifier.label }}">{{ c.classifier.label }}</strong> {{ '%.2f'|format(c.classifier.probability) }}</td>
 <td data-l="report:">{% for r in c.reports %}<span class="{{ r.claim }}">{{ r.claim }}</span>{{ ', ' if not loop.last }}{% else %}<span class="soft">no report</span>{% endfor %}</td><td data-l="similar cases:">{{ near }}</td><td data-l="needs a human look:">{% if c.needs_look %}<ul>{% for r in c.reasons %}<li>{{ r }}</li>{% endfor %}</ul>{% else %}<span class="soft">no</span>{% endif %}</td></tr>
 {% endfor %}</tbody></table></div></main>{% endblock %}"""
 DISCLAIMER = "Made by pneumo. Research software, not a medical device: no diagnosis or treatment may rest on it."
@@ -208,6 +210,7 @@ def _readable(g, side=720):
     f = side/max(im.size) if max(im.size)>side else max(1, 280//max(im.size))
     return im.resize((max(1, round(im.width*f)), max(1, round(im.height*f))), Image.Resampling.BICUBIC if f>1 else Image.Resampling.LANCZOS)
 
+# %% ../nbs/12_case.ipynb #b1200033
 def case_images(
     c:dict,              # of `make_cases`
     source:dict=None,    # splits already loaded, for similar cases
@@ -248,6 +251,7 @@ def file_names(
         out.append(new)
     return out
 
+# %% ../nbs/12_case.ipynb #b1200034
 def write_cases(
     cases:list[dict],      # of `make_cases`
     out:str|Path,          # folder; made when missing

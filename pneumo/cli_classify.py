@@ -201,7 +201,7 @@ def calibrate(
     splits = load_data(data)
     if splits["train"].banner: say(splits["train"].banner)
     r = fit_record(weights, splits)
-    print(f"{weights}: {r['kind']} with slope {r['slope']:.3f}, intercept {r['intercept']:.3f}; sets at {r['level']:.0%} coverage")
+    print(f"{weights}: calibrated with slope {r['slope']:.3f}, intercept {r['intercept']:.3f}; sets at {r['level']:.0%} coverage")
 
 # %% ../nbs/15_cli_classify.ipynb #6102eb47
 @app.command()

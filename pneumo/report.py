@@ -73,6 +73,7 @@ def _neighbours(index, x, k) -> list[list[dict]]:
     from pneumo.search import search_images
     return [[{f: h[f] for f in ("id", "label", "score")} for h in hits] for hits in search_images(index, x, k)]
 
+# %% ../nbs/10_report.ipynb #3303613m
 def make_records(
     x:np.ndarray,         # (n, 28, 28) uint8
     ids:list[str],        # one an image, unique
@@ -178,6 +179,7 @@ FORMS = dict(
     retrieved=lambda e: f"SIMILAR CASES: {_tally(e['neighbours'])}\nLUNG FIELDS: {_findings(e)}\nLIMITATIONS: {LIMITS}\nIMPRESSION: {_impression(e)} {_doubt(e)}",
 )
 
+# %% ../nbs/10_report.ipynb #56a565fm
 class EvidenceReporter(Reporter):
     "States the evidence and nothing else."
     name, model, batch_size = "evidence", "pneumo evidence 1", 64
@@ -214,6 +216,7 @@ def _begin(path:Path, reporter:Reporter, resume:bool) -> set:
     os.truncate(path, size)
     return {(l.get("reporter"), l.get("strategy"), l.get("id")) for l in lines}
 
+# %% ../nbs/10_report.ipynb #5cfd71fm
 def write_reports(
     reporter:Reporter,
     records:list[dict],        # of make_records
@@ -277,6 +280,7 @@ def _device_and_dtype():
     if torch.backends.mps.is_available(): return "mps", torch.float32
     return "cpu", torch.float32
 
+# %% ../nbs/10_report.ipynb #d4875c5m
 class VlmReporter(ImageReporter):
     "A vision-language model of transformers."
     def __init__(self,
@@ -354,6 +358,7 @@ def data_url(im,           # PIL image
     im.save(buf, "PNG")
     return "data:image/png;base64," + base64.b64encode(buf.getvalue()).decode()
 
+# %% ../nbs/10_report.ipynb #c311a48m
 class ServerReporter(ImageReporter):
     "A model behind an OpenAI-compatible server."
     def __init__(self,

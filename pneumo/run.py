@@ -361,15 +361,23 @@ def plot_sweep(
     axes = [k for k in names if k not in ("seed","seeds")]
     label = lambda r: ", ".join(f"{k} {r[k]}" for k in axes) or "all"
     groups = {g: [r for r in rows if r["status"]=="done" and label(r)==g] for g in dict.fromkeys(map(label, rows))}
+    colors = dict(zip(dict.fromkeys(map(_seed_of, rows)), LINES*len(rows)))
     fig,axs = plt.subplots(1, len(metrics), figsize=(2.2+2.6*len(metrics), 1.1+.42*len(groups)), sharey=True, squeeze=False)
     for ax,m in zip(axs[0], metrics):
-        for y,runs in enumerate(groups.values()): _dots(ax, y, runs, m, LINES)
+        for y,runs in enumerate(groups.values()): _dots(ax, y, runs, m, colors)
         ax.set(xlabel=m, yticks=range(len(groups)), yticklabels=list(groups), ylim=(len(groups)-.5, -.5))
+    dots = [plt.Line2D([], [], marker="o", ls="", ms=5, color=col) for col in colors.values()]
+    if len(colors) > 1: axs[0,-1].legend(dots, list(colors), title="seed", loc="upper left", bbox_to_anchor=(1, 1.08), frameon=False)
     return fig
+
+# %% ../nbs/13_run.ipynb #d638d20f
+def _seed_of(r) -> str:
+    "The seed of one run, as a word."
+    return str(r.get("seed", r.get("seeds", ""))).strip("[]")
 
 def _dots(ax, y, runs, m, colors) -> None:
     "The runs of one combination, a little apart."
     for i,r in enumerate(runs):
         at = y + (i-(len(runs)-1)/2)*.5/max(len(runs), 3)
         if f"{m} low" in r: ax.plot([r[f"{m} low"], r[f"{m} high"]], [at, at], color="#999999", lw=1)
-        ax.plot(r[m], at, "o", ms=5, color=colors[i%len(colors)])
+        ax.plot(r[m], at, "o", ms=5, color=colors[_seed_of(r)])

@@ -101,27 +101,15 @@ def perturbed_scores(
     return np.stack([to_score(predict_proba(model, c)) for c in copies])
 
 # %% ../nbs/06_trust.ipynb #e470ebe8
-def _fit_map(z, y, w, intercept=True) -> tuple[float,float]:
+def _fit_map(z, y, w) -> tuple[float,float]:
     "Slope and intercept of the map score → calibrated score, by weighted logistic regression on Platt's targets."
     from sklearn.linear_model import LogisticRegression
     n = np.bincount(y, minlength=2)
     t = np.where(y==1, (n[1]+1)/(n[1]+2), 1/(n[0]+2))
-    m = LogisticRegression(C=1e6, fit_intercept=intercept)
+    m = LogisticRegression(C=1e6)
     m.fit(np.r_[z, z][:,None], np.r_[np.ones(len(z)), np.zeros(len(z))], np.r_[w*t, w*(1-t)])
-    return float(m.coef_[0,0]), float(m.intercept_[0]) if intercept else 0.
+    return float(m.coef_[0,0]), float(m.intercept_[0])
 
-def _log_loss(z, y):
-    "Of each image, from its score."
-    return np.logaddexp(0, -z*(2.*y-1))
-
-def _cross_fitted(z, y, w, intercept, folds) -> np.ndarray:
-    "Log loss of each image, averaged over its copies, under a map that was fitted without it."
-    loss = np.empty(len(y))
-    for k in range(folds.max()+1):
-        a, b = folds!=k, folds==k
-        s, i = _fit_map(z[:,a].ravel(), np.tile(y[a], len(z)), np.tile(w[a], len(z)), intercept)
-        loss[b] = _log_loss(s*z[:,b]+i, y[b]).mean(0)*w[b]
-    return loss
 
 # %% ../nbs/06_trust.ipynb #ff73f493
 def _folds(y, k=5, seed=0) -> np.ndarray:
@@ -135,15 +123,12 @@ def _folds(y, k=5, seed=0) -> np.ndarray:
 def fit_calibration(
     z:np.ndarray,          # (draws, n) scores, or (n,)
     y:np.ndarray,          # (n,) labels
-) -> dict:                 # slope, intercept, kind ("temperature" or "Platt"), and both cross-fitted losses
-    "The calibration map for a balanced prior."
+) -> dict:                 # slope and intercept
+    "The calibration map for a balanced prior (Platt, 1999)."
     z, y = np.atleast_2d(z), np.asarray(y).astype(int)
-    w, folds = prior_weights(y), _folds(y)
-    loss = {k: _cross_fitted(z, y, w, k=="Platt", folds) for k in ("temperature", "Platt")}
-    gain = loss["temperature"]-loss["Platt"]
-    kind = "Platt" if gain.mean() > gain.std(ddof=1)/np.sqrt(len(y)) else "temperature"
-    slope, intercept = _fit_map(z.ravel(), np.tile(y, len(z)), np.tile(w, len(z)), kind=="Platt")
-    return dict(slope=slope, intercept=intercept, kind=kind, loss={k: float(v.mean()) for k,v in loss.items()})
+    slope, intercept = _fit_map(z.ravel(), np.tile(y, len(z)), np.tile(prior_weights(y), len(z)))
+    return dict(slope=slope, intercept=intercept)
+
 
 # %% ../nbs/06_trust.ipynb #c269e871
 def plot_reliability(
@@ -422,7 +407,7 @@ def fit_trust(
     proto = fit_prototypes(train.x, seed=seed)
     maps = bootstrap_maps(zs, val.y, n_boot, seed).round(4).tolist()
     scores = {c: s.round(4).tolist() for c,s in class_scores(z, val.y).items()}
-    return dict(slope=fit["slope"], intercept=fit["intercept"], kind=fit["kind"], maps=maps, scores=scores, level=level, keep=keep, risk=risk,
+    return dict(**fit, maps=maps, scores=scores, level=level, keep=keep, risk=risk,
                 prototypes=base64.b64encode(proto.tobytes()).decode(), limit=float(np.quantile(unusualness(val.x, proto), .99)), data=val.source)
 
 # %% ../nbs/06_trust.ipynb #2c8ffa75

@@ -1,5 +1,5 @@
 "Build the site from the stored outputs into _docs/: with Quarto where it is on the PATH, with smalldocs otherwise."
-import os, re, shutil, subprocess, sys, textwrap
+import os, re, shutil, subprocess, sys
 from pathlib import Path
 
 import nbformat, smalldocs.site, typer, yaml
@@ -70,12 +70,9 @@ def aligned(text):
         plain = re.sub(r"^def (?=[A-Z])", "class ", plain)
         parts = [line.partition("# ") for line in plain.splitlines()]
         width = max((len(code.rstrip()) for code, mark, _ in parts if mark and len(code) < 48), default=0)
-        for code, mark, comment in parts:
-            first, *more = textwrap.wrap(comment, max(40, 88 - max(width, len(code)))) or [""]
-            yield f"{code.rstrip():<{width}}  # {first}" if mark else code
-            yield from (f"{'':<{width}}  # {line}" for line in more)
-    text = re.sub(r"```python\ndef \w+\(\n    \*args, \*\*kwargs\n\):\n```\n", "", text)  # a class that says nothing of its arguments
-    return re.sub(r"(?<=```python\n)def .*?(?=\n```)", lambda m: "\n".join(one(m)), text, flags=re.S)
+        return "\n".join(f"{code.rstrip():<{width}}  # {comment}" if mark else code for code, mark, comment in parts)
+    text = re.sub(r"```python\ndef \w+\(\n    \*args, \*\*kwargs\n\):\n```\n?", "", text)  # a class that says nothing of its arguments
+    return re.sub(r"(?<=```python\n)def .*?(?=\n```)", one, text, flags=re.S)
 
 
 def commands():
@@ -198,7 +195,8 @@ def build():
     if shutil.which("quarto"):
         subprocess.run(["quarto", "render", PROC], check=True, env={**os.environ, "QUARTO_PYTHON": sys.executable})
     else:
-        for warning in smalldocs.site.build(PROC, quiet=True).warnings: print("smalldocs:", warning)
+        for warning in smalldocs.site.build(PROC, quiet=True).warnings:
+            if "html.grid" not in warning: print("smalldocs:", warning)  # site.css sets its widths
     shutil.rmtree(SITE, ignore_errors=True)
     shutil.move(PROC/SITE, SITE)
     for css in SITE.rglob("*.css"):  # the themes fetch a font from elsewhere, and site.css names another
