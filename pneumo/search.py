@@ -10,7 +10,7 @@ __all__ = ['KINDS', 'AUTO_EXACT', 'FEW', 'COLUMNS', 'DEFAULT_INDEX', 'FORMAT', '
            'retrieval_table', 'plot_results', 'plot_map', 'precision_curve', 'plot_precision']
 
 # %% ../nbs/09_search.ipynb #9c9de87a
-import json, time
+import logging, json, time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -359,6 +359,7 @@ def _client(uri:str):
     "A Milvus client for a cluster or a milvus-lite file; raises InputError."
     try: from pymilvus import MilvusClient
     except ImportError: raise InputError("Milvus needs an extra: pip install 'pneumo[milvus]'") from None
+    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # milvus-lite logs a traceback for each method that it lacks
     if not "://" in uri: Path(uri).parent.mkdir(parents=True, exist_ok=True)
     try: return MilvusClient(uri)
     except Exception as e: raise InputError(f"milvus:{uri}: cannot be opened ({' '.join(str(e).split())[:160]})") from None
