@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['CLAIMS', 'MAX_CHARS', 'THOUGHT', 'VERDICT', 'TURN', 'TOKEN', 'BOXED', 'PLACEHOLDER', 'PLAIN', 'TICKS', 'CHOICES',
            'LETTER', 'LEGEND', 'NUMERAL', 'LOOP', 'TWICE', 'KINDS', 'WHOLE_WORDS', 'FOREIGN', 'GLOSSARY', 'TYPED',
-           'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED', 'TWICE_NOT', 'RELATIVE', 'SECTIONS', 'RANK', 'HEADING',
-           'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'ITEM', 'QUESTION', 'INSTRUCTION',
-           'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT',
-           'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL', 'SHADOW', 'UNTIL', 'ELSEWHERE',
-           'CAUSE', 'EITHER', 'DIAGNOSING', 'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE',
-           'CONCURS', 'UNDECIDED', 'ODDS', 'FAVOURS', 'CONCLUDES', 'FIRST', 'SECOND', 'BARE', 'CHANCE', 'OPEN',
-           'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL', 'LIKELIHOOD', 'DETAILS', 'ABSENT', 'ZONES', 'LABELS', 'PER_REPORT',
-           'KEPT', 'name_letters', 'complete', 'clean', 'in_english', 'find', 'section_of', 'Sentence', 'split',
-           'drop_clauses', 'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status',
-           'quoted_verdict', 'unquote', 'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of', 'place_of',
-           'unsupported_details', 'contradictions', 'read_report', 'read_lines', 'truth_of', 'constant_index',
-           'summarise', 'holm', 'compare_strategies', 'audit', 'audit_table', 'plot_claims']
+           'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED', 'TWICE_NOT', 'THAN', 'RELATIVE', 'SECTIONS', 'RANK',
+           'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'ITEM', 'QUESTION',
+           'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'CLAUSE', 'LEANS',
+           'LEADS', 'BUT', 'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL',
+           'SHADOW', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING', 'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER',
+           'QUOTE', 'AGREE', 'OPPOSE', 'CONCURS', 'UNDECIDED', 'ODDS', 'FAVOURS', 'CONCLUDES', 'FIRST', 'SECOND',
+           'BARE', 'CHANCE', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL', 'LIKELIHOOD', 'DETAILS', 'ABSENT', 'ZONES',
+           'LABELS', 'PER_REPORT', 'KEPT', 'name_letters', 'complete', 'clean', 'in_english', 'find', 'section_of',
+           'Sentence', 'split', 'drop_clauses', 'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions',
+           'value_status', 'quoted_verdict', 'unquote', 'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of',
+           'place_of', 'unsupported_details', 'contradictions', 'read_report', 'read_lines', 'truth_of',
+           'constant_index', 'summarise', 'holm', 'compare_strategies', 'audit', 'audit_table', 'plot_claims']
 
 # %% ../nbs/11_audit.ipynb #a1100004
 import json, re, zlib
@@ -195,17 +195,18 @@ GROUP = {finding: group for group,findings in VOCABULARY.items() for finding in 
 
 # %% ../nbs/11_audit.ipynb #a1100023
 NEGATED = dict(
-    pseudo_negations="may or may not|might or might not|not enough|not sufficient|no way|no doubt|without a doubt|without doubt|no question|no change|no interval change|no significant change|not only|not necessarily|cannot exclude|"
+    pseudo_negations="presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|may or may not|might or might not|not enough|not sufficient|no way|no doubt|without a doubt|without doubt|no question|no change|no interval change|no significant change|not only|not necessarily|cannot exclude|"
         "can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|cannot rule out|can not rule out|can't rule out|can't exclude|"
         "could not exclude|not exclude|not excluded|not entirely excluded|not completely excluded|not rule out|not ruled out|not been ruled out|not been excluded|"
         "not be excluded|not be ruled out|not be entirely excluded|not be completely excluded|cannot be excluded|cannot be ruled out|not certain|not sure|"
         "not clear if|not clear whether|not possible to|not able to|no improvement|not resolved|no complication|no prior|no previous|no comparison|"
         "not diagnostic|not specific|not definitive|not pathognomonic|not well seen|not well visualized|not assessable|not perfect|not optimal|not ideal",
     preceding_negations="no|not|n't|nt|without|absence of|absent|lack of|lacks|lacking|free of|free from|clear of|devoid of|negative for|nor|neither|never|none of|"
-        "nothing to|nothing|rather than|instead of|as opposed to|unlikely to|unlikely that|unlikely there|not likely that|doubtful that|doubt that|improbable that|unlikely pneumonia|less likely to|less likely pneumonia|least likely pneumonia|fails to|fail to|failed to|rules out|excludes|"
+        "nothing to|nothing|rather than|instead of|as opposed to|unlikely to|unlikely that|unlikely there|not likely that|doubtful that|doubt that|doubt this is|doubt it is|doubt it's|doubt there is|doubt this represents|improbable that|unlikely pneumonia|less likely to|less likely pneumonia|least likely pneumonia|fails to|fail to|failed to|rules out|excludes|"
         "unable to identify|not able to identify|unable to see|unable to detect|unable to find|not able to see|no longer|resolution of|resolved|cannot see|cannot identify|can not see|cannot find|cannot detect|low probability of|low likelihood of|"
         "low suspicion for|low suspicion of|against",
-    following_negations="is absent|are absent|absent|not seen|not identified|not present|not evident|not detected|not visible|not visualized|not visualised|"
+    following_negations="cannot be identified|can't be identified|can not be identified|could not be identified|cannot be seen|can't be seen|could not be seen|cannot be detected|could not be detected|"
+        "is absent|are absent|absent|not seen|not identified|not present|not evident|not detected|not visible|not visualized|not visualised|"
         "not noted|not demonstrated|not supported|not apparent|not appreciated|not observed|not favoured|not favored|not suspected|not likely|not indicated|"
         "not shown|not found|not suggested|not a concern|is unlikely|are unlikely|unlikely|is less likely|less likely|is the least likely|least likely|ruled out|excluded|has resolved|"
         "have resolved|has cleared|have cleared|resolved|is negative|negative|isn't seen|aren't seen|isn't present|none",
@@ -213,10 +214,11 @@ NEGATED = dict(
         ", compatible|, suggest|, suggesting|, suggestive|, likely|, possible|, possibly|, probable|, probably|probably|, findings|, this|, these|, both|, lungs|"
         ", or it|, or this|and i|and we|and it|, heart|, in keeping|and both|and is|and are|shows|demonstrates|reveals|exhibits|indicates|, with|with the exception|, favoring|, favouring|because|"
         "due to|, concerning|, worrisome|, suspicious|and lungs|and clear|and lung|and appears|and appear|, so|so|, i|, we|, most|, representing|, indicating|, may|"
-        "and consistent|and findings|, compared|, as|so the|likely ,")
+        "and consistent|and resembles|and looks|and look|and findings|, compared|, as|so the|likely ,")
 HEDGED = dict(
-    pseudo_negations="most likely|may or may not have been",
-    preceding_negations="possible|possibly|possible diagnoses|possible causes|moderate suspicion|intermediate suspicion|some suspicion|moderate probability|intermediate probability|moderate likelihood|can be caused by|could be caused by|may be caused by|may|might|could|cannot exclude|can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|"
+    pseudo_negations="most likely|may or may not have been|seen in the right|seen in the left|seen in the lower|seen in the upper|seen in the mid|seen in the middle|seen in the lung|seen in the lungs|seen in the image|seen in the base|seen in the bases|"
+        "seen in the perihilar|seen in the retrocardiac|seen in both|seen in bilateral|seen in right|seen in left|seen in this|seen in it|seen in one|seen in multiple",
+    preceding_negations="presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|possible|possibly|possible diagnoses|possible causes|moderate suspicion|intermediate suspicion|some suspicion|moderate probability|intermediate probability|moderate likelihood|can be caused by|could be caused by|may be caused by|may|might|could|cannot exclude|can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|"
         "cannot rule out|can not rule out|can't rule out|can't exclude|could not exclude|not exclude|not rule out|does not exclude|do not exclude|question of|"
         "questionable|question|equivocal|uncertain|unclear|not clear if|not clear whether|not certain|not sure|unsure|potential|potentially|perhaps|maybe|"
         "versus|vs|vs.|possibility of|differential includes|differential diagnosis includes|differential would include|"
@@ -246,6 +248,7 @@ def _pipeline():
     return nlp
 
 TWICE_NOT = re.compile(r"\b((?:not|n't|nothing|no|never)\b[^.,;]{3,60}\b)not normal\b", re.I)   # "nothing that is not normal"
+THAN = re.compile(r"\b(more (?:likely|probable|consistent|compatible|suggestive|indicative|typical|characteristic|in keeping|in line|like|of)\b[^.;]{0,80}?) than\b(?! not\b)", re.I)
 RELATIVE = re.compile(r"\b((?:no|nothing|neither|none)\b(?: (?!but\b|and\b|or\b)[\w'-]+){0,6}? (?:that |which )?(?:show|indicate|demonstrate|reveal|exhibit))s\b", re.I)
 
 @lru_cache(maxsize=50_000)
@@ -253,7 +256,7 @@ def find(
     sentence:str,    # one sentence
 ) -> tuple:          # (finding, start, end, denied, hedged) for each finding that it names
     "The findings that a sentence names, and what negspaCy says of each."
-    text = TWICE_NOT.sub(r"\1abnormal", RELATIVE.sub(r"\1 ", sentence[:2000]))   # "nothing that indicates …" denies, where "indicates" alone would end the scope
+    text = THAN.sub(r"\1 nor ", TWICE_NOT.sub(r"\1abnormal", RELATIVE.sub(r"\1 ", sentence[:2000])))   # "nothing that indicates …" denies, where "indicates" alone would end the scope
     return tuple((e.label_, e.start_char, e.end_char, e._.denied, e._.hedged) for e in _pipeline()(text).ents)
 
 # %% ../nbs/11_audit.ipynb #a1100031
@@ -369,22 +372,23 @@ ADVICE = _rx(r"(?:[,;(]|\band\b|\bfor\b)?\s*\bclinical(?:ly)? correlat.*", r"\bc
     r"\bpneumonia (?:detection|assessment|analysis|report|screening|evaluation|classification|diagnosis|status|dataset|mnist|x-?rays?|cases?|patients?)\b(?!\s*:)")
 DISCLAIM = _rx(r"\b(?:am|'m) (?:not )?(?:an?|the) (?:\w+ )?(?:doctor|medical|ai|radiologist|language|large|physician|healthcare)", r"\bas an? (?:\w+ )?(?:ai|language model|llm)\b", r"not (?:a )?(?:medical advice|substitute|intended|replace|qualified)",
     r"does not replace", r"\b(?:cannot|can't|can not|unable to|not able to|couldn't|won't|not possible to|ability to) (?:\w+ ){0,2}(?:give|provide|offer|make|replace|interpret|analy[sz]e|view|see (?:the|any|an) (?:image|x-?ray|picture)|"
-    r"access|help|assist|diagnose|write|fulfil|generate|comply)", r"\bconsult|\bseek\b|\b(?:see|(?:speak|talk) (?:to|with)|contact|visit) (?:a|your|an) ", r"healthcare (?:professional|provider)", r"educational|informational",
+    r"access|help|assist|diagnose|write|fulfil|generate|comply)", r"\bconsult|\bseek\b|\bsee (?:a|your|an) (?:\w+ ){0,2}(?:doctor|physician|professional|radiologist|provider|specialist|clinician|p(?:a)?ediatrician|gp|expert)\b|\b(?:(?:speak|talk) (?:to|with)|contact|visit) (?:a|your|an) ", r"healthcare (?:professional|provider)", r"educational|informational",
     r"\bonly (?:an? )?(?:qualified |trained |licensed )?(?:radiologist|doctor|medical|healthcare)", r"\bshould (?:always |only )?be (?:diagnosed|interpreted|read|reviewed)", r"\bupload|\bno image (?:was|is|has)|\bonce you\b|\battach",
     r"\bI (?:will|can|could) (?:then |also )?(?:look|describe|help|write|provide|try|explain)", r"\bsorry\b|\bapologi[sz]e", r"(?:definitive|final) diagnosis (?:requires|can only|should|must|cannot)")
-DEFINITION = _rx(r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"\bpneumonia (?:can|may) (?:be caused|cause)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
+DEFINITION = _rx(r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"\bpneumonia (?:can|may) (?:be caused|cause)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
     r"\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"\bone would expect", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^,]*\b(?:would|should|typically|usually|often|is|are)\b",
     r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude", r"\bpneumonia would\b", r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
 INDETERMINATE = _rx(r"\b(?!(?:cannot|unable to|not able to) (?:identify|discern) any)(?:cannot|can't|can not|could not|unable|not able|impossible|not possible|difficult|hard|challenging|insufficient|not suitable|too \w+(?: or \w+)?|limits? (?:the )?(?:ability|assessment))(?: (?:for|me))*(?: to)? (?:\w+ ){0,2}(?:be )?(?:\w+ )?"
-    r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|identif|interpretation|diagnosis)\w*", r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
+    r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|(?<!be )identif|interpretation|diagnosis)\w*", r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
     r"\b(?:does|do|did|will) not (?:allow|permit|let|help|suffice)\b.{0,60}\b(?:settl|decid|tell|distinguish|determin|conclu|judg|diagnos|exclu|confirm)\w*", r"\b(?:leave|leaves|leaving|remains?|is|stays?) (?:\w+ ){0,2}open\b", r"\bneither\b.{0,60}\b(?:confirm|exclud|establish|prove|ruled|diagnos|determin)\w*", r"\b(?:be|am|is|just) (?:only )?guess(?:ing|work)\b|\b(?:coin[- ]?(?:flip|toss)|toss[- ]?up|50[/-]50)\b", r"\bcould be (?:both|either)\b", r"\bnot \w+ (?:if|whether)\b",
-    r"\b(?:more|further|additional|better) (?:[\w-]+ ){1,3}(?:is|are|would be) (?:needed|required|necessary) (?:to|before|for)\b(?! (?:\w+ly )?(?:rule out|exclud|confirm))", r"\b(?:inconclusive|indeterminate|equivocal|non-?diagnostic|uncertain|undetermined|unsure)\b", r"\bnot (?:sure|certain) (?:whether|if)", r"\bneither confirm", r"\b(?:not enough|too little|no way|not sufficient\w*) (?:\w+ ){0,4}?to (?:say|tell|determine|know|decide|judge|assess|confirm)", r"\bno (?:firm|definite|clear|definitive|reliable|certain) (?:conclusion|statement|diagnosis|interpretation|answer|assessment|determination)", r"\b(?:cannot|can't|could not|couldn't) (?:be (?:\w+ )?(?:certain|sure)|choose|settle|tell apart)\b", r"\bnot (?:sure|certain)\W*$", r"\bI (?:don't|do not) know\b")
+    r"\b(?:more|further|additional|better) (?:[\w-]+ ){1,3}(?:is|are|would be) (?:needed|required|necessary) (?:to|before|for)\b(?! (?:\w+ly )?(?:rule out|exclud|confirm))", r"\b(?:inconclusive|indeterminate|equivocal|non-?diagnostic|uncertain|undetermined|unsure)\b", r"\bnot (?:sure|certain) (?:whether|if)", r"\bneither confirm", r"\b(?:not enough|too little|no way|not sufficient\w*|(?:not|n't) (?:\w+ ){1,3}(?:enough|sufficient)) (?:\w+ ){0,4}?to (?:say|tell|determine|know|decide|judge|assess|confirm)", r"\bno (?:firm|definite|clear|definitive|reliable|certain) (?:conclusion|statement|diagnosis|interpretation|answer|assessment|determination)", r"\bno (?:conclusion|statement|judge?ment|determination|verdict|call)s?\b.{0,60}\b(?:can|could|may) be (?:\w+ )?(?:made|drawn|given|reached|offered)", r"\b(?:cannot|can't|could not|couldn't) (?:be (?:\w+ )?(?:certain|sure)|choose|settle|tell apart)\b", r"\bnot (?:sure|certain)\W*$", r"\bI (?:don't|do not) know\b")
 
 # %% ../nbs/11_audit.ipynb #a1100042
 CLAUSE = re.compile(r"\s*(?:;|,(?! (?:or|effusion|infiltrate|opacit|consolidat|pneumothora|mass|nodul)\b)|:|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bwhile\b|\bwhereas\b|\bdespite\b)\s*", re.I)
 LEANS = re.compile(r"(?:which|who|and (?:only|which|who|you)|suggesting|indicating|meaning|with|at|so|as|such as|including|to)\b", re.I)
 LEADS = re.compile(r"\W*(?:for|if|when|regarding|about|in case|to|because|since)\b", re.I)
-BUT = re.compile(r"[;,]?\s*\b(?:but|however|although|whereas)\b\s*", re.I)
+BUT = re.compile(r"[;,]?\s*\b(?:but|however|although|though|whereas)\b\s*", re.I)
+CONCEDED = re.compile(r"^\W*(?:while|although|though|even though|whilst)\b([^,;]{3,160}),\s*(?=(?:\S+\s+){2})", re.I)   # "While I cannot be certain, …"
 ANSWERED = re.compile(r"^\W*(?:yes|no|y|n)\s*[,.:;-]+\s+", re.I)
 
 def drop_clauses(
@@ -405,6 +409,7 @@ def own_words(
     "A sentence without question, order, advice, disclaimer, definition."
     text = ANSWERED.sub("", text)
     if QUESTION.search(text) or INSTRUCTION.search(text): return ""
+    if (m := CONCEDED.match(text)) and INDETERMINATE.search(m[1]) and not any(GROUP[f] in ("pneumonia","opacity","normal") for f,*_ in find(m[1])) and find(text[m.end():]): text = text[m.end():]
     if DEFINITION.search(text): text = " , ".join(c for c in BUT.split(text) if not DEFINITION.search(c))
     if not INDETERMINATE.search(text): text = ADVICE.sub(" ", text)
     return (drop_clauses(text, DISCLAIM) if DISCLAIM.search(text) else text).strip()
@@ -504,13 +509,13 @@ def value_status(
     return next((status for status,rx in (("hedged",MAYBE), ("denied",NO), ("asserted",YES)) if rx.search(text)), None)
 
 # %% ../nbs/11_audit.ipynb #a1100051
-QUOTE = _rx(r"\b(?:cnn|classifier|ground[- ]truth|(?:true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
+QUOTE = _rx(r"\b(?:(?:previous|prior|earlier|original|referral) (?:report|note|reading)|radiologist's (?:report|note|reading|opinion)) (?:sa(?:ys|id)|mention\w*|state[sd]?|calls?|called|suggest\w*|conclude[sd]?|describe[sd]?)\b", r"\b(?:cnn|classifier|ground[- ]truth|(?:true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
             r"(?:deep learning )?model(?:'s)?|(?:model|classifier)'?s? prediction|similar (?:cases?|images?)|retrieved|neighbou?rs?|label(?:l)?ed|the prediction|predicted|diagnosis (?:of \w+ )?provided|its (?:call|verdict|decision|output)|it (?:calls|predicts|classifies))\b", r"\b(?:true|gt|pred|actual)\s*=",
             r"\b(?:clinicians?|clinician|referrers?|parents?|mother|father|doctors?|physicians?|p(?:a)?ediatricians?|colleagues?|residents?|department|team)(?:'s?)? (?:\w+ )?(?:suspect|believ|think|thought|request|ask|wonder|worr|quer|concern|diagnos|sa(?:id|ys)|call)\w*")
 AGREE = _rx(r"\b(?:agree|agrees|concur|concurs|consistent with|in (?:keeping|line|agreement|accord|concordance) with|support(?:s|ed|ive)?|confirm(?:s|ed)?|align(?:s|ed)?|match(?:es)?|corroborat\w+|correspond\w*|correct|accurate|plausible|reasonable)\b")
 OPPOSE = _rx(r"\b(?:false[- ](?:positive|negative)s?|not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
 CONCURS = _rx(r"^\W*(?:I|we) (?:\w+ )?(?:agree|concur|disagree)\b")
-UNDECIDED = _rx(r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
+UNDECIDED = _rx(r"\b(?:cannot|can't|can not|could not|couldn't|unable to) (?:decide|choose|settle|(?:say|tell) which)\b", r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
 
 def quoted_verdict(
     text:str,        # a sentence that speaks of a verdict
@@ -536,7 +541,8 @@ def unquote(
 # %% ../nbs/11_audit.ipynb #a1100052
 ODDS = _rx(r"\b(?P<a>pneumonia|normal)\b[^.\n;%]{0,40}?(?P<p>\d{1,3}(?:\.\d+)?)\s*%", r"(?P<q>\d{1,3}(?:\.\d+)?)\s*%\s*(?:(?:chance|probability|likelihood|likely)\s*)?(?:of|for|that (?:this|it) is)?\s*(?:\w+ )?(?P<b>pneumonia|normal)\b",
            r"\b(?P<d>pneumonia)\b[^.\n;/]{0,30}?\b(?P<s>\d{1,3})\s*(?:/|out of)\s*(?P<of>100|10)\b",
-           r"\b(?:probability|likelihood|chance|risk|score) (?:of|for) (?P<c>pneumonia)[^.\n;%]{0,30}?(?P<r>[01]?\.\d+)\b")
+           r"\b(?:probability|likelihood|chance|risk|score) (?:of|for) (?P<c>pneumonia)[^.\n;%]{0,30}?(?P<r>[01]?\.\d+)\b",
+           r"\b(?P<e>pneumonia|normal)\W{1,4}(?P<x>[01]?\.\d+)\W{1,6}(?:and )?(?P<f>pneumonia|normal)\W{1,4}(?P<y>[01]?\.\d+)\b")
 FAVOURS = _rx(r"\b(?P<a>normal|pneumonia|infection),?\s+\(?(?:which |that )?(?:is\s+|being\s+)?(?:(?:the|a) )?(?:favou?red|preferred|more likely|most likely)\b", r"\bfavou?r(?:s|ing)?\s+(?:a\s+)?(?:\w+\s+)?(?P<b>normal|pneumonia|infection)\b",
               r"\bmore likely (?:(?!than|not|no|or|nor)\w+ ){0,4}(?P<c>normal|pneumonia)\b(?! (?:variant|vessel|thymus|structure|or\b|versus|vs))")
 
@@ -547,6 +553,7 @@ def odds(
     out = {}
     for m in ODDS.finditer(text):
         if not re.search(r"(?i)confiden|certain|interval", m[0]) and not re.search(r"(?i)confiden", text[m.end():m.end()+15]):
+            if m["e"]: out = {m["e"].lower(): float(m["x"]), m["f"].lower(): float(m["y"])} | out; continue
             v = m["p"] or m["q"]
             out.setdefault((m["a"] or m["b"] or m["c"] or m["d"]).lower(), float(v)/100 if v else float(m["s"])/float(m["of"]) if m["s"] else float(m["r"]))
     return out
@@ -561,9 +568,12 @@ CHANCE = re.compile(r"\b(?:confidence|probability|likelihood|chance|suspicion|ri
 OPEN = _rx(r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
            r"\b(?:unclear|uncertain|unknown|indeterminate|undetermined) (?:cause|nature|a?etiology|significance|origin)\b", r"\b(?:cause|nature|a?etiology|significance|origin)\b[\w ]{0,40} (?:is|are|remains?) (?:unclear|uncertain|unknown|not clear)\b")
 CANNOT_SAY = _rx(r"\b(?:can't|cannot|can not|could not|couldn't|unable to|hard to|difficult to|impossible to|not possible to|insufficient to|not enough to) (?:say|tell|decide|know|determine|conclude)(?:\W*$| (?:which|for sure|for certain|with certainty|either way|from this|more|further))",
-                 r"\b(?:study|exam\w*|image|radiograph|x-?ray|film|case|picture|findings?|appearances?|this) (?:is|are|remains?) (?:\w+ )?(?:equivocal|indeterminate|inconclusive|non-?diagnostic|undetermined)\b")
-EQUAL = _rx(r"\b(?:equally|similarly|as) (?:likely|probable|plausible|possible)(?! (?:as|not))\b", r"\bequal (?:likelihood|probability|weight)\b")
-OVER = _rx(r"\bfavou?r\w* (?!pneumonia|infection)(?:\w+ ){1,3}over (?:\w+ )?(?:pneumonia|infection)\b")
+                 r",\s*(?:equivocal|indeterminate|inconclusive|non-?diagnostic)\W*$", r"\b(?:study|exam\w*|image|radiograph|x-?ray|film|case|picture|findings?|appearances?|this) (?:is|are|remains?) (?:\w+ )?(?:equivocal|indeterminate|inconclusive|non-?diagnostic|undetermined)\b")
+EQUAL = _rx(r"\b(?:equally|similarly|as) (?:likely|probable|plausible|possible)(?! (?:as|not))\b", r"\bequal (?:likelihood|probability|weight)\b",
+             r"\b(?:cannot|can't|can not|unable to|(?:not possible|impossible|difficult|hard) to) (?:\w+ly )?(?:rank|order|prioriti[sz]e|favou?r one|(?:choose|decide) between (?:them|these|the two))\b", r"\bin no particular order\b",
+             r"\b(?:no (?:single|one) \w+|none(?: of (?:these|them|the above))?|neither(?: of (?:these|them))?|neither (?:diagnosis|possibility)) (?:is|can be|could be) (?:clearly |strongly )?(?:favou?red|preferred)\b")
+OVER = _rx(r"\bfavou?r\w* (?!pneumonia|infection)(?:\w+ ){1,3}over (?:\w+ )?(?:pneumonia|infection)\b",
+           r"\bmore (?:likely|consistent|compatible|suggestive|in keeping|typical)(?: (?!normal|clear|pneumonia|infect|than|no|not)[\w-]+){1,5} than (?:(?:with|of|to|an?) ){0,2}(?:\w+ )?(?:pneumonia|infection)\b")
 MODAL = _rx(r"^(?!.*\bmost likely\b).*\b(?:could|may|might|possible|possibly)\b")
 LIKELIHOOD = _rx(r"\b(?:un|less |least )likely\b|\blow(?:er)? (?:likelihood|probability)")
 
@@ -579,8 +589,8 @@ def read_sentence(
     if OPEN.search(s.text) or CANNOT_SAY.search(s.text): return (mentions(text, s, rank) if text else []) + [note("open", "hedged")]
     if not text: return []
     if m := FAVOURS.search(text): return [note("normal" if (m["a"] or m["b"] or m["c"]).lower()=="normal" else "pneumonia", "asserted")]
-    if EQUAL.search(text): rank = max(rank, 2.5)
-    if EQUAL.search(text) or OVER.search(text): return [note("pneumonia", "hedged")]
+    if even := EQUAL.search(f"{s.key}: {text}"): rank = max(rank, 2.5)
+    if even or OVER.search(text): return [note("pneumonia", "hedged")]
     if ALTERNATIVES.search(text): return [note("indeterminate", "hedged")] if INDETERMINATE.search(text) or re.search(r"(?i)\bversus\b|\bvs\b|differentiate|\b(?:could|may|might)\b", text) else []
     rank = max(rank, 3) if CONCLUDES.search(text) else .5 if rank==1 and FIRST.search(text) else 1.5 if rank==1 and SECOND.search(s.shown) else rank
     if QUOTE.search(text) or quoted and CONCURS.search(text):
