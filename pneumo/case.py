@@ -17,7 +17,7 @@ from PIL import Image
 
 from .audit import audit, read_report
 from .data import CLASSES, atomic, load_data, save_json
-from .explain import enlarge, heatmap, overlay, place
+from .explain import enlarge, heatmap, overlay, places
 from .image import InputError, read_image, read_xray, reduce28
 from .trust import assess
 
@@ -126,11 +126,11 @@ def make_cases(
     "Everything that is known about each X-ray, and whether a person should look."
     x = np.asarray(x)
     answers, heat = assess(x, model, prevalence), heatmap(x, model)
-    places = [place(h, a) for h,a in zip(heat, x)]
+    where = places(x, model, heat)
     similar, missing = similar_cases(x, k, index)
-    evidence = [_evidence(*e) for e in zip(answers, places, similar)]
+    evidence = [_evidence(*e) for e in zip(answers, where, similar)]
     said = [match_reports(reports, f) for f in files] if reports is not None else write_reports(x, evidence, [Path(f).name for f in files], strategy)
-    return [_case(*c, missing) for c in zip(files, x, answers, heat, places, similar, evidence, said)]
+    return [_case(*c, missing) for c in zip(files, x, answers, heat, where, similar, evidence, said)]
 
 def _case(file, x, answer, heat, where, similar, evidence, said, missing):
     "One case: what goes into its JSON, and under `arrays` what its page shows."
