@@ -311,6 +311,7 @@ def _table_line(line):
 
 # %% ../nbs/11_audit.ipynb #a1100034
 class Sentence(NamedTuple):
+    "One sentence of a report, and where it stands."
     section:str   # a name in SECTIONS; body before any heading
     key:str       # what stands before the colon
     text:str      # the rest
@@ -429,6 +430,7 @@ def own_words(
 
 # %% ../nbs/11_audit.ipynb #a1100045
 class Mention(NamedTuple):
+    "One finding that a sentence names, and what the sentence says of it."
     finding:str   # a finding of VOCABULARY, or indeterminate
     status:str    # asserted, denied, hedged
     text:str      # the sentence

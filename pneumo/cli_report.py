@@ -32,6 +32,8 @@ def explain(
 
     `pneumo explain scans/ --out maps --json`
     """
+    from pneumo.image import InputError
+    if out.is_file(): raise InputError(f"{out} is a file; give a folder")
     good, x, bad = read_files(paths)
     rows = _explain(good, x, weights, method, size, out) if good else []
     if as_json: print(json.dumps(rows, indent=1, ensure_ascii=False))

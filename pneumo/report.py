@@ -206,6 +206,7 @@ def read_jsonl(
 
 def _begin(path:Path, reporter:Reporter, resume:bool) -> set:
     "Reports that are done already, by reporter, strategy and id."
+    if path.is_dir(): raise InputError(f"{path} is a folder; give a .jsonl file")
     if not path.exists() or not path.stat().st_size: return set()
     if not resume: raise InputError(f"{path} exists; go on with --resume, or write to another file")
     lines, size = read_jsonl(path)
@@ -270,6 +271,7 @@ class ImageReporter(Reporter):
 def _access_help(model:str, error:Exception) -> str:
     "What to do when a model cannot be had, in one line."
     why = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    if Path(model).is_dir(): return f"{model}: no model in this folder that transformers can load ({why})"
     return (f"{model} cannot be loaded ({why}). It may be gated or out of reach: 1. accept its terms on https://huggingface.co/{model}; 2. run `hf auth login`, or set HF_TOKEN; "
             f"3. try again. Without a network: `hf download {model} --local-dir DIR` elsewhere, copy DIR here and use vlm:DIR. The reporter `evidence` needs none of this")
 
