@@ -8,17 +8,18 @@ __all__ = ['CLAIMS', 'MAX_CHARS', 'THOUGHT', 'VERDICT', 'TURN', 'TOKEN', 'BOXED'
            'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED', 'TWICE_NOT', 'THAN', 'RELATIVE', 'SECTIONS', 'RANK',
            'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'INTRO', 'ITEM', 'QUESTION',
            'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'ABILITY', 'ANY_IMAGE',
-           'THIS_IMAGE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT', 'GLANCE', 'FIRST_PERSON', 'CONDITIONAL', 'CONCEDED',
-           'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL', 'LIKE_NORMAL', 'NEITHER',
-           'NOT_OUT', 'STRUCTURE', 'SHADOW', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING', 'EXPLAINED', 'YES',
-           'NO', 'MAYBE', 'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE', 'CONCURS', 'UNDECIDED', 'ODDS', 'FAVOURS', 'CONCLUDES',
-           'FIRST', 'SECOND', 'BARE', 'CHANCE', 'KIND', 'REPLY', 'ASKED', 'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN',
-           'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL', 'LIKELIHOOD', 'DETAILS', 'ABSENT', 'ZONES', 'EXTENTS', 'LABELS',
-           'PER_REPORT', 'KEPT', 'name_letters', 'complete', 'clean', 'in_english', 'find', 'section_of', 'Sentence',
-           'split', 'drop_clauses', 'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status',
-           'quoted_verdict', 'unquote', 'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of', 'place_of',
-           'unsupported_details', 'contradictions', 'read_report', 'read_lines', 'truth_of', 'constant_index',
-           'summarise', 'holm', 'compare_strategies', 'audit', 'audit_table', 'plot_claims']
+           'THIS_IMAGE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT', 'UNLIKE', 'GLANCE', 'FIRST_PERSON', 'CONDITIONAL',
+           'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL', 'LIKE_NORMAL', 'FIRM',
+           'NEITHER', 'NOT_OUT', 'STRUCTURE', 'SHADOW', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING',
+           'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE', 'CONCURS', 'UNDECIDED', 'ODDS',
+           'FAVOURS', 'CONCLUDES', 'FIRST', 'SECOND', 'BARE', 'CHANCE', 'CLASS', 'WHICH_KIND', 'REJECTED', 'KIND',
+           'REPLY', 'ASKED', 'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL',
+           'LIKELIHOOD', 'FREE', 'DETAILS', 'ABSENT', 'ZONES', 'EXTENTS', 'LABELS', 'PER_REPORT', 'KEPT',
+           'name_letters', 'complete', 'clean', 'in_english', 'find', 'section_of', 'Sentence', 'split', 'drop_clauses',
+           'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status', 'quoted_verdict', 'unquote',
+           'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of', 'place_of', 'unsupported_details',
+           'contradictions', 'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise', 'holm',
+           'compare_strategies', 'audit', 'audit_table', 'plot_claims']
 
 # %% ../nbs/11_audit.ipynb #a1100004
 import json, re, zlib
@@ -187,7 +188,7 @@ VOCABULARY = {
               "fracture": "fracture|fractures", "scoliosis": "scoliosis", "hilar prominence": "hilar prominence|prominent hila"},
     "normal": {
         "normal": "normal|normally|unremarkable|within normal limits|within the normal limits|wnl|nad|healthy|no finding|no findings|nothing unusual|nothing worrying|nothing concerning|nothing alarming|nothing suspicious|nothing of concern|nothing wrong|"
-                  "nothing abnormal|nothing pathological|nothing pathologic|fine|looks okay|look okay|looks ok|appears okay|seems okay|looks alright|as they should|as it should|clean|good condition|negative chest|negative study|negative examination|negative radiograph",
+                  "nothing abnormal|nothing pathological|nothing pathologic|fine|lungs ok|lung ok|lungs are ok|lung is ok|looks okay|look okay|looks ok|appears okay|seems okay|looks alright|as they should|as it should|clean|good condition|negative chest|negative study|negative examination|negative radiograph",
         "clear": "clear|well aerated|well-aerated|well ventilated|adequately aerated"},
     "abnormal": {
         "abnormality": "abnormality|abnormalities|abnormal|anomaly|anomalies|pathology|pathologies|disease|problem|problems|acute process|acute disease|"
@@ -221,7 +222,7 @@ NEGATED = dict(
 HEDGED = dict(
     pseudo_negations="most likely|may or may not have been|seen in the right|seen in the left|seen in the lower|seen in the upper|seen in the mid|seen in the middle|seen in the lung|seen in the lungs|seen in the image|seen in the base|seen in the bases|"
         "seen in the perihilar|seen in the retrocardiac|seen in both|seen in bilateral|seen in right|seen in left|seen in this|seen in it|seen in one|seen in multiple",
-    preceding_negations="query|what looks like|what appears to be|what appears as|presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|possible|possibly|possible diagnoses|possible causes|moderate suspicion|intermediate suspicion|some suspicion|moderate probability|intermediate probability|moderate likelihood|can be caused by|could be caused by|may be caused by|may|might|could|cannot exclude|can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|"
+    preceding_negations="I considered|query|what looks like|what appears to be|what appears as|presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|possible|possibly|possible diagnoses|possible causes|moderate suspicion|intermediate suspicion|some suspicion|moderate probability|intermediate probability|moderate likelihood|can be caused by|could be caused by|may be caused by|may|might|could|cannot exclude|can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|"
         "cannot rule out|can not rule out|can't rule out|can't exclude|could not exclude|not exclude|not rule out|does not exclude|do not exclude|question of|"
         "questionable|question|equivocal|uncertain|unclear|not clear if|not clear whether|not certain|not sure|unsure|potential|potentially|perhaps|maybe|"
         "versus|vs|vs.|possibility of|differential includes|differential diagnosis includes|differential would include|"
@@ -230,7 +231,7 @@ HEDGED = dict(
     following_negations="cannot be excluded|cannot be ruled out|can not be excluded|can not be ruled out|can't be excluded|can't be ruled out|"
         "cannot be entirely excluded|cannot be completely excluded|cannot be fully excluded|cannot be definitively excluded|cannot be definitively ruled out|"
         "cannot be completely ruled out|cannot be entirely ruled out|could not be excluded|not excluded|not entirely excluded|not completely excluded|"
-        "not be excluded|not be ruled out|not ruled out|which might be a|which may be a|which could be a|which might be due|which may be due|which could be due|can be accepted|can be confirmed|can be diagnosed|can be established|is conceivable|conceivable|is possible|are possible|is also possible|is a possibility|remains possible|remains a possibility|"
+        "not be excluded|not be ruled out|not ruled out|which might be a|which may be a|which could be a|which might be due|which may be due|which could be due|was considered|were considered|can be accepted|can be confirmed|can be diagnosed|can be established|is conceivable|conceivable|is possible|are possible|is also possible|is a possibility|remains possible|remains a possibility|"
         "is questionable|is equivocal|is uncertain|is indeterminate|can be missed|could be missed|may be missed|might be real|may be real|could be real|may not be real|might be an artefact|may be an artefact|could be an artefact|might be an artifact|may be an artifact|could be an artifact|may be artifactual|could be artifactual|may be present|might be present|"
         "could be present|possible|versus|vs|vs.|cannot be confirmed|can not be confirmed|is in the differential|is inconclusive|in question|"
         "should be considered|is considered|may be considered|is a consideration|is a concern|remains a concern|on the differential|needs to be excluded|should be excluded|must be excluded|to be excluded|is difficult to exclude",
@@ -267,7 +268,7 @@ SECTIONS = {name: _rx(*words) for name,words in dict(
     body=(r"^(?:model|ai|vlm|medgemma|generated|llm) ?(?:output|report|response|reading|answer)",),
     quoted=(r"\b(?:cnn|classifier|network|ai|algorithm|model|ground[- ]?truth|gt|actual|reference|gold)\b", r"\b(?:true|predicted) (?:label|class|diagnosis)", r"^predicted"),
     ignored=(r"technique|indication|history|clinical|comparison|recommend|disclaimer|\bplan\b|patient|\bdate\b|^exam|limitation|^note|quality|evidence$|^evidence|"
-             r"^(?:important|other|additional|key) considerations|similar|retriev|neighbo|prompt|instruction|^options?$|^choices$|^question|format|\bname\b|\bage\b|\bsex\b|"
+             r"^(?:important|other|additional|key) considerations|similar|retriev|neighbo|prompt|instruction|^options?$|^choices$|^question|format|(?<!label )(?<!class )\bname\b|\bage\b|\bsex\b|"
              r"gender|\bview|next steps|follow|^important|reason for|confidence|positioning|rotation|inspiration|exposure|^source|^thought|^input|^task|^example",),
     differential=(r"differential|alternative|considerations|^possibilities|ranked|less likely|possible diagnos",),
     verdict=(r"final|answer|revised|corrected|amended|diagnos[ie]s|classification|\blabel|prediction|verdict|decision|^result|^class\b|category|^most likely|^status$|condition$",),
@@ -380,7 +381,7 @@ DISCLAIM = _rx(r"\birresponsible\b|\bask (?:a|an|the|your|his|her)\b|\bI (?:do n
     r"access|help|assist|diagnose|write|fulfil|generate|comply)", r"\bconsult|\bseek\b|\bsee (?:a|your|an) (?:\w+ ){0,2}(?:doctor|physician|professional|radiologist|provider|specialist|clinician|p(?:a)?ediatrician|gp|expert)\b|\b(?:(?:speak|talk) (?:to|with)|contact|visit) (?:a|your|an) ", r"healthcare (?:professional|provider)", r"educational|informational",
     r"\bonly (?:an? )?(?:qualified |trained |licensed )?(?:radiologist|doctor|medical|healthcare)", r"\bshould (?:always |only )?be (?:diagnosed|interpreted|read|reviewed)", r"\bupload|\bno image (?:was|is|has)|\bonce you\b|\battach",
     r"\bI (?:will|can|could) (?:then |also )?(?:look|describe|help|write|provide|try|explain)", r"\bsorry\b|\bapologi[sz]e", r"(?:definitive|final) diagnosis (?:requires|can only|should|must|cannot)")
-DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))", r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b", r"^\W*(?:an? )?(?:\w+ )?(?:consolidation|infiltrate|opacity|effusion|pneumonia)(?: (?:on|in) an? [\w-]+)? (?:is|means|refers to) (?:an? |one of |the )(?:\w+ ){0,2}(?:region|area|part|term|sign|name|condition|disease|leading|common\w*|infection|inflammation|state)\b", r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"\bpneumonia (?:can|may) (?:be (?:caused|serious|dangerous|life|fatal|deadly|treated|mild|severe|hard|difficult)|cause)\b", r"\btends? to (?:be|appear|show|look|cause|affect|produce)\b", r"(?<!the )(?<!these )(?<!both )\b(?:healthy|normal) lungs (?:look|appear|are|show|would|should)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
+DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?:diagnosed|treated)\b|\btreatment (?:includes|is|with|consists)\b", r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))", r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b", r"^\W*(?:an? )?(?:\w+ )?(?:consolidation|infiltrate|opacity|effusion|pneumonia)(?: (?:on|in) an? [\w-]+)? (?:is|means|refers to) (?:an? |one of |the )(?:\w+ ){0,2}(?:region|area|part|term|sign|name|condition|disease|leading|common\w*|infection|inflammation|state)\b", r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"\bpneumonia (?:can|may) (?:be (?:caused|serious|dangerous|life|fatal|deadly|treated|mild|severe|hard|difficult)|cause)\b", r"\btends? to (?:be|appear|show|look|cause|affect|produce)\b", r"(?<!the )(?<!these )(?<!both )\b(?:healthy|normal) lungs (?:look|appear|are|show|would|should)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
     r"(?<!what one )(?<!as one )\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"(?<!what )(?<!as )\bone would expect", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^,]*\b(?:would|should|typically|usually|often|is|are)\b",
     r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude", r"\bpneumonia would\b", r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
 INDETERMINATE = _rx(r"\b(?!(?:cannot|unable to|not able to) (?:identify|discern) any)(?:cannot|can't|can not|could not|unable|not able|impossible|not possible|difficult|hard|challenging|insufficient|not suitable|too \w+(?: or \w+)?|limits? (?:the )?(?:ability|assessment))(?: (?:for|me))*(?: to)? (?:\w+ ){0,2}(?:be )?(?:\w+ )?"
@@ -397,6 +398,7 @@ CLAUSE = re.compile(r"\s*(?:;|,(?! (?:or|effusion|infiltrate|opacit|consolidat|p
 LEANS = re.compile(r"(?:which|who|and (?:only|which|who|you)|suggesting|indicating|meaning|with|at|so|as|such as|including|to)\b", re.I)
 LEADS = re.compile(r"\W*(?:for|if|when|regarding|about|in case|to|because|since)\b", re.I)
 BUT = re.compile(r"[;,]?\s*\b(?:but|however|although|though|whereas)\b\s*", re.I)
+UNLIKE = re.compile(r"^\W*(?:unlike|in contrast to|as opposed to)\b[^,]*,(?: which [^,]*,)?\s*", re.I)
 GLANCE = re.compile(r"^\W*(?:initially|at first|on first|at a glance)\b", re.I)   # what stands before the "but" is thought better of
 FIRST_PERSON = re.compile(r"\b(?:I|I'm|my|me)\b|\brequires? an? (?:trained|qualified|licensed)")
 CONDITIONAL = re.compile(r"^\W*(?:if|were|had)\b([^,;]*),[^,;]*", re.I)   # "If this were pneumonia, there would be consolidation"
@@ -420,6 +422,7 @@ def own_words(
 ) -> str:            # what it claims; empty when it claims nothing
     "A sentence without question, order, advice, disclaimer, definition."
     text = ANSWERED.sub("", text)
+    text = UNLIKE.sub("", text)
     if GLANCE.match(text) and (cuts := list(BUT.finditer(text))): text = text[cuts[0].end():]
     if QUESTION.search(text) or INSTRUCTION.search(text) or ABILITY.search(text) and ANY_IMAGE.search(text) and not THIS_IMAGE.search(text) and FIRST_PERSON.search(text): return ""
     if (m := CONDITIONAL.match(text)) and find(m[1]): text = (re.search(r"(?i)\b(?:and|but) (?:i|there|this|here|no|none|it|the)\b.*", text[m.end():]) or [""])[0]
@@ -450,6 +453,7 @@ SIDE = _rx(r"\b(left|right)\b")
 BOTH = _rx(r"\b(?:bilateral\w*|both|either|bibasilar|bibasal|left and (?:the )?right|right and (?:the )?left)\b")
 PARTIAL = _rx(r"\b(?:lobar|focal|bacterial|viral|large|dense|frank|gross|new|other|further|additional|confluent|segmental|complicating)\b")
 LIKE_NORMAL = _rx(r"\b(?:compared (?:with|to)|unlike|than|differ\w* from|in contrast to|relative to)\s+(?:(?:an?|the|what is)\s+)?$")
+FIRM = _rx(r"\b(?:clearly|definitely|certainly|obviously|undoubtedly|no doubt)\b")
 NEITHER = _rx(r"\bnot (?:\w+ )?normal\b[^.;]{0,40}\b(?:not|nor)\b[^.;]{0,20}\bpneumonia\b", r"\bnot (?:\w+ )?pneumonia\b[^.;]{0,40}\b(?:not|nor)\b[^.;]{0,20}\bnormal\b")
 NOT_OUT = _rx(r"\b(?:cannot|can't|could not|not|n't|unable|hard|difficult)\b[^.;]{0,40}\b(?:exclud\w+|rul\w+|dismiss\w*) (?:it|this|that)\b")   # "no definite pneumonia, but I cannot exclude it"
 STRUCTURE = _rx(r"^[^.;,]{0,40}\b(?:is|are|represents?|reflects?|due to|caused by|(?:is |are |comes? )?from)\s+(?:(?:the|an?|normal|overlapping|overlying|superimposed)\s+){0,3}(?:thym\w+|breasts?|nipples?|vessels?|skin[- ]?folds?|ribs?|soft tissues?|scapula\w*|clothing|rotation|positioning|motion|exposure|technique|art[ei]facts?)\b")
@@ -506,7 +510,7 @@ def mentions(
         if g in ("normal","abnormal") and not about_lungs(text, i, j, s.key): continue
         part = _clause(text, i)
         doubt = INDETERMINATE.search(text)
-        if doubt and doubt.end()<=i and (no or g=="normal") and BUT.search(text[doubt.end():i]): doubt = None   # said of what stands before the "but"
+        if doubt and doubt.end()<=i and (no or g=="normal" or FIRM.search(text[doubt.end():i])) and BUT.search(text[doubt.end():i]): doubt = None   # said of what stands before the "but"
         maybe = maybe or (doubt and g!="normal" and (doubt.start()<=j or UNTIL.match(text[j:doubt.start()]))) or ((g=="pneumonia" or f in ("consolidation","infiltrate")) and any(a<=i<b for a,b in spans))
         if g=="pneumonia" and not no and DIAGNOSING.search(part[:400]): f, maybe = "indeterminate", True
         status = forced or ("hedged" if doubt and maybe else "denied" if no else "hedged" if maybe else "asserted")
@@ -591,14 +595,17 @@ FIRST = _rx(r"^\W*(?:initially|at first|on first|first impression|at a glance|my
 SECOND = _rx(r"^\W*(?:correction|actually|wait|on (?:closer|second|further|careful|re-?)[\w-]* ?(?:look|inspection|review|examination|reflection|thought|scrutiny)?|looking (?:again|closer|more closely)|on reflection|re-?examining|having looked again)\b")
 BARE = re.compile(r"^\W*(?:\d+[.)]\s*)?(?:\w\d*\s*:)?\s*(?:(?:the|my) (?:\w+ )?answer (?:is|would be) )?(yes|no|y|n|positive|negative)\b\W*$", re.I)
 CHANCE = re.compile(r"\b(?:confidence|probability|likelihood|chance|suspicion|risk)\b[^.]{0,30}\bpneumonia\b[^.]{0,15}\b(?:is|seems|appears|remains) (?:\w+ )?(?:(low|small|minimal|negligible)|(high))\b", re.I)
+CLASS = _rx(r"^[\s*'\"(]*(?:normal|(?:no |not )?pneumonia)\W*$")   # a line that is nothing but a class
+WHICH_KIND = _rx(r"\b(?:this|the) pneumonia is infectious\b")   # after KINDS: it is there, whichever its kind
+REJECTED = _rx(r"^(?:ruled out|excluded|rejected|dismissed|not seen)$")
 KIND = _rx(r"^\W*(?:\w+\s*:)?\W*(?:(?:most likely|probably|likely|it is|this is)\s+)?(?:viral|bacterial)\W*$")   # asked which kind of pneumonia
-REPLY = {"No": _rx(r"^\W*(?:there (?:isn't|is not|aren't|is none|are none)|it (?:isn't|is not|doesn't|does not)|i (?:don't|do not) (?:think|believe) so|not (?:really|that i can see)|i (?:see|saw|find|found) (?:none|no such thing)|nope)\W*$"),
+REPLY = {"No": _rx(r"^\W*(?:none(?: of (?:these|those|them|the above))?|there (?:isn't|is not|aren't|is none|are none)|it (?:isn't|is not|doesn't|does not)|i (?:don't|do not) (?:think|believe) so|not (?:really|that i can see)|i (?:see|saw|find|found) (?:none|no such thing)|nope)\W*$"),
          "Yes": _rx(r"^\W*(?:there is|it (?:is|does)|i (?:think|believe) so|yep|yeah|indeed)\W*$")}
 ASKED = _rx(r"^\W*(?:you (?:asked|ask|want\w*|would like)|(?:the|your) (?:question|task|prompt) (?:is|was|asks?)) (?:\w+ ){0,4}(?:whether|if)\b")
 SEARCHED = _rx(r"\b(?:look|search|check|examin|screen|assess)\w* for (?P<what>[^.;]{3,120}?),? (?:and|but) (?:I )?(?:found|find|saw|see|there (?:is|are|was|were)) (?:none|nothing|no)\b")
 NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these|this|that|them|which|those)|there) (?:is|are|was|were) (?:\w+ )?(?:missing|absent|lacking|none|not (?:seen|present|visible|the case|found|here|observed)|(?<=of these are )seen)\b", r"\bnone of (?:these|this|that|them|those|which) (?:is|are|was|were) (?:seen|present|visible|found|observed)\b", r"\b(?:I|we) (?:see|saw|find|found) (?:none|no such)\b")
-NO_SIGN = _rx(r"\b(?:no|without|not any)\b[^.;]{0,30}\b(?:of|for) (?:it|this|that|these|any)\W*$")
-OPEN = _rx(r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
+NO_SIGN = _rx(r"\b(?:no|without|not any|insufficient|little|not enough)\b[^.;]{0,30}\b(?:of|for) (?:it|this|that|these|any)\W*$")
+OPEN = _rx(r"\bits (?:presence|existence) (?:is|remains) (?:not (?:certain|sure|clear)|uncertain|unclear|doubtful)\b", r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
            r"\b(?:unclear|uncertain|unknown|indeterminate|undetermined) (?:cause|nature|a?etiology|significance|origin)\b", r"\b(?:cause|nature|a?etiology|significance|origin)\b[\w ]{0,40} (?:is|are|remains?) (?:unclear|uncertain|unknown|not clear)\b")
 CANNOT_SAY = _rx(r"\bleave (?:\w+ ){1,3}open\b", r"\b(?:can't|cannot|can not|could not|couldn't|unable to|hard to|difficult to|impossible to|not possible to|insufficient to|not enough to) (?:say|tell|decide|know|determine|conclude)(?:\W*$| (?:which|for sure|for certain|with certainty|either way|from this|more|further))",
                  r",\s*(?:equivocal|indeterminate|inconclusive|non-?diagnostic)\W*$", r"\b(?:study|exam\w*|image|radiograph|x-?ray|film|case|picture|findings?|appearances?|this) (?:is|are|remains?) (?:\w+ )?(?:equivocal|indeterminate|inconclusive|non-?diagnostic|undetermined)\b")
@@ -628,11 +635,14 @@ def read_sentence(
     if even or OVER.search(text): return [note("pneumonia", "hedged")]
     if ALTERNATIVES.search(text): return [note("indeterminate", "hedged")] if INDETERMINATE.search(text) or re.search(r"(?i)\bversus\b|\bvs\b|differentiate|\b(?:could|may|might)\b", text) else []
     rank = max(rank, 3) if CONCLUDES.search(text) else .5 if rank==1 and FIRST.search(text) else 1.5 if rank==1 and SECOND.search(s.shown) else rank
+    if CLASS.match(s.shown): rank = max(rank, 3)
     if QUOTE.search(text) or quoted and CONCURS.search(text):
         text, forced = unquote(text, quoted)
         if forced: return mentions(text, s, max(rank, 2.5), forced)
     if m := CHANCE.search(text): return [note("pneumonia", "denied" if m[1] else "asserted")]
     if KIND.match(text): return [note("infection", "asserted")]
+    if WHICH_KIND.search(text): return [note("pneumonia", "asserted")]
+    if s.key and REJECTED.match(s.key): return mentions(text, s, rank, "denied")
     if p := odds(text): return [note(k, _level(v)) for k,v in p.items()]
     if s.key and (named := mentions(s.key, s, rank, "asserted")):
         if s.section=="differential" and not BARE.match(text):
@@ -643,9 +653,12 @@ def read_sentence(
     return mentions(text, s, rank)
 
 # %% ../nbs/11_audit.ipynb #a1100062
+FREE = re.compile(r"\b(?:free|clear) (?:of|from)\b", re.I)   # a question that denies what it names
+
 def _answer(s, asked, yes):
     "A question's findings, asserted or denied by its answer."
     q = (asked.text if QUESTION.search(asked.text) or ASKED.match(asked.text) else asked.key).rstrip("? ")
+    yes = yes != bool(FREE.search(q))
     return [m._replace(status="asserted" if yes else "denied", text=f"{asked.shown} {s.shown}" if asked is not s else s.shown) for m in mentions(q, asked, RANK.get(s.section, 1), "asserted")]
 
 def _bare_answers(bare, questions):
@@ -680,6 +693,7 @@ def read_sentences(
         elif asked and not own and len(s.text.split())<4 and value_status(s.text)=="hedged": own = [a._replace(status="hedged") for a in _answer(s, asked, True)]
         if not own and imagined and NONE_SEEN.search(s.text): own = [Mention("pneumonia", "denied", s.shown, s.section, RANK.get(s.section, 1), "", False)]
         imagined = not own and bool(DEFINITION.search(s.text) or CONDITIONAL.match(s.text)) and {GROUP[f] for f,*_ in find(s.text)} & {"pneumonia","opacity","normal"} in ({"pneumonia"}, {"opacity"}, {"pneumonia","opacity"})
+        if NO_SIGN.search(s.text) and {(m.group, m.status) for m in own} == {("pneumonia","hedged")}: own = [m._replace(status="denied") for m in own]
         if not own and quoted=="pneumonia" and NO_SIGN.search(s.text): own = [Mention("pneumonia", "denied", s.shown, s.section, RANK.get(s.section, 1), "", False)]
         asked = None
         if QUOTE.search(s.text): quoted = quoted_verdict(s.text) or quoted
