@@ -6,17 +6,20 @@
 __all__ = ['CLAIMS', 'MAX_CHARS', 'THOUGHT', 'VERDICT', 'TURN', 'TOKEN', 'BOXED', 'PLACEHOLDER', 'PLAIN', 'TICKS', 'CHOICES',
            'LETTER', 'LEGEND', 'NUMERAL', 'LOOP', 'TWICE', 'KINDS', 'WHOLE_WORDS', 'FOREIGN', 'GLOSSARY', 'TYPED',
            'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED', 'TWICE_NOT', 'THAN', 'RELATIVE', 'SECTIONS', 'RANK',
-           'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'ITEM', 'QUESTION',
-           'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'CLAUSE', 'LEANS',
-           'LEADS', 'BUT', 'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL',
-           'SHADOW', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING', 'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER',
-           'QUOTE', 'AGREE', 'OPPOSE', 'CONCURS', 'UNDECIDED', 'ODDS', 'FAVOURS', 'CONCLUDES', 'FIRST', 'SECOND',
-           'BARE', 'CHANCE', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL', 'LIKELIHOOD', 'DETAILS', 'ABSENT', 'ZONES',
-           'LABELS', 'PER_REPORT', 'KEPT', 'name_letters', 'complete', 'clean', 'in_english', 'find', 'section_of',
-           'Sentence', 'split', 'drop_clauses', 'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions',
-           'value_status', 'quoted_verdict', 'unquote', 'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of',
-           'place_of', 'unsupported_details', 'contradictions', 'read_report', 'read_lines', 'truth_of',
-           'constant_index', 'summarise', 'holm', 'compare_strategies', 'audit', 'audit_table', 'plot_claims']
+           'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'INTRO', 'ITEM', 'QUESTION',
+           'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'ABILITY', 'ANY_IMAGE',
+           'THIS_IMAGE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT', 'UNLIKE', 'GLANCE', 'FIRST_PERSON', 'CONDITIONAL',
+           'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL', 'LIKE_NORMAL', 'FIRM',
+           'NEITHER', 'NOT_OUT', 'STRUCTURE', 'SHADOW', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING',
+           'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE', 'CONCURS', 'UNDECIDED', 'ODDS',
+           'FAVOURS', 'CONCLUDES', 'FIRST', 'SECOND', 'BARE', 'CHANCE', 'CLASS', 'WHICH_KIND', 'REJECTED', 'KIND',
+           'REPLY', 'ASKED', 'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL',
+           'LIKELIHOOD', 'FREE', 'DETAILS', 'ABSENT', 'ZONES', 'EXTENTS', 'LABELS', 'PER_REPORT', 'KEPT',
+           'name_letters', 'complete', 'clean', 'in_english', 'find', 'section_of', 'Sentence', 'split', 'drop_clauses',
+           'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status', 'quoted_verdict', 'unquote',
+           'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of', 'place_of', 'unsupported_details',
+           'contradictions', 'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise', 'holm',
+           'compare_strategies', 'audit', 'audit_table', 'plot_claims']
 
 # %% ../nbs/11_audit.ipynb #a1100004
 import json, re, zlib
@@ -40,8 +43,8 @@ TURN = _rx(r"(?:^|\n) *(?:<start_of_turn>)?model *\n", r"<start_of_turn>model", 
 TOKEN = re.compile(r"</?[A-Za-z_][\w|]*>|<\|[^|>]{1,40}\|>|```\w*|\ufffd+|[\u200b-\u200f\ufeff\x00-\x08]")
 BOXED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s*\{([^{}]{0,80})\}")
 PLACEHOLDER = re.compile(r"\[(?!\W{0,6}(?:normal|pneumonia)\W{0,6}\])[^\]\n]{0,120}\](?!\()|<[^<>\n]{3,80}>|\{[a-z_ ]{2,40}\}|_{3,}", re.I)
-PLAIN = {"’":"'", "‘":"'", "“":'"', "”":'"', "–":"-", "—":" - ", "\r\n":"\n", "\r":"\n", "\\n":"\n"}
-TICKS = {re.compile(r"[✓✔✅☑]\ufe0f?[ \t]*$", re.M): " yes", re.compile(r"[✗✘❌☒]\ufe0f?[ \t]*$", re.M): " no"}
+PLAIN = {"->":". ", "→":". ", "=>":": ", "’":"'", "‘":"'", "“":'"', "”":'"', "–":"-", "—":" - ", "\r\n":"\n", "\r":"\n", "\\n":"\n"}
+TICKS = {re.compile(r"[✓✔✅☑]\ufe0f?[ \t]*(?=\|?[ \t]*$)", re.M): " yes", re.compile(r"[✗✘❌☒]\ufe0f?[ \t]*(?=\|?[ \t]*$)", re.M): " no"}
 _OPTION = r"[.):]\W{0,6}(normal|pneumonia|not sure|unsure|uncertain|indeterminate|cannot determine|unable to determine|other|neither)\b[^\n,;:.(]{0,60}"
 CHOICES = re.compile("".join(rf"(?:\W{{0,6}}\b{letter}{_OPTION})" + "?"*(letter>"B") for letter in "ABCD"), re.I)   # at least two, in order
 LETTER = re.compile(r"^([^\w\n]{0,6}(?:(?:the |my )?(?:\w+ )?(?:answer|option|choice|diagnosis|classification)\s*(?:is|:)?\s*)?(?:option\s+)?)\W?\b([A-D])(?=[^\w\n]{0,6}$)", re.I|re.M)
@@ -64,7 +67,7 @@ def name_letters(
     named = dict(zip("ABCD", listed.groups()))
     return LETTER.sub(lambda m: m[1] + (named[m[2].upper()] or m[2]), CHOICES.sub(" ", text))
 
-WHOLE_WORDS = ("pneumonia", "consolidation", "infiltrate", "opacity", "infection", "normal", "unremarkable", "cardiopulmonary process")
+WHOLE_WORDS = ("pneumonia", "consolidation", "infiltrate", "opacity", "infection", "normal", "unremarkable", "abnormality", "effusion", "pneumothorax", "cardiopulmonary process")
 
 def complete(
     text:str,    # a report that may break off
@@ -90,7 +93,7 @@ def clean(
     if len(text)>80 and len(zlib.compress(text.encode()))<.4*len(text): text = note("loop", LOOP.sub(r"\1", text))
     for a,b in PLAIN.items(): text = text.replace(a, b)
     for rx,word in TICKS.items(): text = rx.sub(word, text)
-    text = complete(name_letters(text, prompt))
+    text = complete(name_letters(re.sub(r"(?m)^[ \t]*\?[ \t]*(?=[a-z])", "query ", text), prompt))
     text = PLACEHOLDER.sub(" ", BOXED.sub(r" \1 ", BOXED.sub(r" \1 ", TOKEN.sub(" ", text))))
     text = re.sub(r"(?m)^[ \t]*[*•·>#]+[ \t]+", "- ", KINDS.sub("infectious", TWICE.sub("", text)))
     return re.sub(r"[ \t*_`#$]+", " ", text), notes
@@ -140,6 +143,7 @@ def _slips(a, b):
 def _spelt(word):
     "The finding that a word is a slip away from (two in a long word), else the word."
     low = word.lower()
+    if low[-2:-1]==low[-1] and low[:-1] in TYPED: return low[:-1]
     if low in SPELT or any(low.startswith(t) for t in TYPED): return word
     return next((t for t in TYPED if t[0]==low[0] and abs(len(t)-len(low))<2 and _slips(low, t) <= 1+(len(t)>8)), word)
 
@@ -156,13 +160,13 @@ VOCABULARY = {
     "pneumonia": {
         "pneumonia": "pneumonia|pneumonias|pneumonic|bronchopneumonia|broncho-pneumonia|bronchopneumonic|pneumonitis|pna|covid-19|covid",
         "infection": "infection|infections|infected|infectious process|infective process|infectious etiology|infectious aetiology|infective changes|"
-                     "infectious changes|infective consolidation|infectious consolidation|infectious infiltrate|infectious infiltrates"},
+                     "infectious changes|infective consolidation|infectious consolidation|infectious infiltrate|infectious infiltrates|viral aetiology|viral etiology|viral process|viral cause|bacterial aetiology|bacterial etiology|bacterial process|bacterial cause"},
     "opacity": {
         "consolidation": "consolidation|consolidations|consolidative|consolidated|consolidating",
         "infiltrate": "infiltrate|infiltrates|infiltration|infiltrations|infiltrative",
         "opacity": "opacity|opacities|opacification|opacifications|opacified|ground-glass|ground glass|groundglass|ggo|whiteout|white-out|whitened|"
                    "white patch|white patches|white area|white areas|white spot|white spots|cloudy area|cloudy areas|cloudy patch|cloudiness|cloudy|"
-                   "shadow|shadows|shadowing|patchy area|patchy areas|lung lesion|lung lesions|whiter",
+                   "shadow|shadows|shadowing|patchy area|patchy areas|lung lesion|lung lesions|whiter|lung is white|lungs are white|lung looks white|lungs look white|lung appears white",
         "airspace disease": "airspace disease|air-space disease|air space disease|airspace process|air-space shadowing|airspace shadowing|"
                             "air space shadowing|alveolar process|airspace changes|air space changes",
         "air bronchograms": "air bronchogram|air bronchograms|air-bronchogram|air-bronchograms"},
@@ -184,33 +188,33 @@ VOCABULARY = {
               "fracture": "fracture|fractures", "scoliosis": "scoliosis", "hilar prominence": "hilar prominence|prominent hila"},
     "normal": {
         "normal": "normal|normally|unremarkable|within normal limits|within the normal limits|wnl|nad|healthy|no finding|no findings|nothing unusual|nothing worrying|nothing concerning|nothing alarming|nothing suspicious|nothing of concern|nothing wrong|"
-                  "nothing abnormal|fine|clean|good condition|negative chest|negative study|negative examination|negative radiograph",
+                  "nothing abnormal|nothing pathological|nothing pathologic|fine|lungs ok|lung ok|lungs are ok|lung is ok|looks okay|look okay|looks ok|appears okay|seems okay|looks alright|as they should|as it should|clean|good condition|negative chest|negative study|negative examination|negative radiograph",
         "clear": "clear|well aerated|well-aerated|well ventilated|adequately aerated"},
     "abnormal": {
         "abnormality": "abnormality|abnormalities|abnormal|anomaly|anomalies|pathology|pathologies|disease|problem|problems|acute process|acute disease|"
                        "acute finding|acute findings|significant finding|significant findings|suspicious findings|acute pathology|acute changes|"
                        "cardiopulmonary process|cardiopulmonary disease|cardiopulmonary abnormality|cardiopulmonary findings|pulmonary disease|"
-                       "acute pulmonary findings|pulmonary process|lung disease|pathological changes"}}
+                       "acute pulmonary findings|pulmonary process|lung disease|pathological changes|pathological findings|pathological finding|pathologic findings"}}
 GROUP = {finding: group for group,findings in VOCABULARY.items() for finding in findings}
 
 # %% ../nbs/11_audit.ipynb #a1100023
 NEGATED = dict(
-    pseudo_negations="presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|may or may not|might or might not|not enough|not sufficient|no way|no doubt|without a doubt|without doubt|no question|no change|no interval change|no significant change|not only|not necessarily|cannot exclude|"
+    pseudo_negations="no hesitation|no problem|no difficulty|might be nothing|may be nothing|could be nothing|presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|may or may not|might or might not|not enough|not sufficient|no way|no doubt|without a doubt|without doubt|no question|no change|no interval change|no significant change|not only|not necessarily|cannot exclude|"
         "can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|cannot rule out|can not rule out|can't rule out|can't exclude|"
         "could not exclude|not exclude|not excluded|not entirely excluded|not completely excluded|not rule out|not ruled out|not been ruled out|not been excluded|"
         "not be excluded|not be ruled out|not be entirely excluded|not be completely excluded|cannot be excluded|cannot be ruled out|not certain|not sure|"
         "not clear if|not clear whether|not possible to|not able to|no improvement|not resolved|no complication|no prior|no previous|no comparison|"
         "not diagnostic|not specific|not definitive|not pathognomonic|not well seen|not well visualized|not assessable|not perfect|not optimal|not ideal",
-    preceding_negations="no|not|n't|nt|without|absence of|absent|lack of|lacks|lacking|free of|free from|clear of|devoid of|negative for|nor|neither|never|none of|"
+    preceding_negations="far from|anything but|mistaken for|mimicking|mimics|mimic|simulating|simulates|no|not|n't|nt|without|absence of|absent|lack of|lacks|lacking|free of|free from|clear of|devoid of|negative for|nor|neither|never|none of|"
         "nothing to|nothing|rather than|instead of|as opposed to|unlikely to|unlikely that|unlikely there|not likely that|doubtful that|doubt that|doubt this is|doubt it is|doubt it's|doubt there is|doubt this represents|improbable that|unlikely pneumonia|less likely to|less likely pneumonia|least likely pneumonia|fails to|fail to|failed to|rules out|excludes|"
         "unable to identify|not able to identify|unable to see|unable to detect|unable to find|not able to see|no longer|resolution of|resolved|cannot see|cannot identify|can not see|cannot find|cannot detect|low probability of|low likelihood of|"
         "low suspicion for|low suspicion of|against",
-    following_negations="cannot be identified|can't be identified|can not be identified|could not be identified|cannot be seen|can't be seen|could not be seen|cannot be detected|could not be detected|"
-        "is absent|are absent|absent|not seen|not identified|not present|not evident|not detected|not visible|not visualized|not visualised|"
+    following_negations="is improbable|improbable|cannot be identified|can't be identified|can not be identified|could not be identified|cannot be seen|can't be seen|could not be seen|cannot be detected|could not be detected|"
+        "not what|not the case|is gone|are gone|has gone|have gone|has disappeared|have disappeared|is absent|are absent|absent|not seen|not identified|not present|not evident|not detected|not visible|not visualized|not visualised|"
         "not noted|not demonstrated|not supported|not apparent|not appreciated|not observed|not favoured|not favored|not suspected|not likely|not indicated|"
         "not shown|not found|not suggested|not a concern|is unlikely|are unlikely|unlikely|is less likely|less likely|is the least likely|least likely|ruled out|excluded|has resolved|"
         "have resolved|has cleared|have cleared|resolved|is negative|negative|isn't seen|aren't seen|isn't present|none",
-    termination="but|however|although|though|except|apart from|aside from|nevertheless|yet|which|whereas|while|;|:|and the|and there|, there|, the|, consistent|"
+    termination=", only|, just|, merely|but|however|although|though|except|apart from|aside from|nevertheless|yet|which|whereas|while|;|:|and the|and there|, there|, the|, consistent|"
         ", compatible|, suggest|, suggesting|, suggestive|, likely|, possible|, possibly|, probable|, probably|probably|, findings|, this|, these|, both|, lungs|"
         ", or it|, or this|and i|and we|and it|, heart|, in keeping|and both|and is|and are|shows|demonstrates|reveals|exhibits|indicates|, with|with the exception|, favoring|, favouring|because|"
         "due to|, concerning|, worrisome|, suspicious|and lungs|and clear|and lung|and appears|and appear|, so|so|, i|, we|, most|, representing|, indicating|, may|"
@@ -218,7 +222,7 @@ NEGATED = dict(
 HEDGED = dict(
     pseudo_negations="most likely|may or may not have been|seen in the right|seen in the left|seen in the lower|seen in the upper|seen in the mid|seen in the middle|seen in the lung|seen in the lungs|seen in the image|seen in the base|seen in the bases|"
         "seen in the perihilar|seen in the retrocardiac|seen in both|seen in bilateral|seen in right|seen in left|seen in this|seen in it|seen in one|seen in multiple",
-    preceding_negations="presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|possible|possibly|possible diagnoses|possible causes|moderate suspicion|intermediate suspicion|some suspicion|moderate probability|intermediate probability|moderate likelihood|can be caused by|could be caused by|may be caused by|may|might|could|cannot exclude|can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|"
+    preceding_negations="I considered|query|what looks like|what appears to be|what appears as|presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|possible|possibly|possible diagnoses|possible causes|moderate suspicion|intermediate suspicion|some suspicion|moderate probability|intermediate probability|moderate likelihood|can be caused by|could be caused by|may be caused by|may|might|could|cannot exclude|can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|"
         "cannot rule out|can not rule out|can't rule out|can't exclude|could not exclude|not exclude|not rule out|does not exclude|do not exclude|question of|"
         "questionable|question|equivocal|uncertain|unclear|not clear if|not clear whether|not certain|not sure|unsure|potential|potentially|perhaps|maybe|"
         "versus|vs|vs.|possibility of|differential includes|differential diagnosis includes|differential would include|"
@@ -227,7 +231,7 @@ HEDGED = dict(
     following_negations="cannot be excluded|cannot be ruled out|can not be excluded|can not be ruled out|can't be excluded|can't be ruled out|"
         "cannot be entirely excluded|cannot be completely excluded|cannot be fully excluded|cannot be definitively excluded|cannot be definitively ruled out|"
         "cannot be completely ruled out|cannot be entirely ruled out|could not be excluded|not excluded|not entirely excluded|not completely excluded|"
-        "not be excluded|not be ruled out|not ruled out|is possible|are possible|is also possible|is a possibility|remains possible|remains a possibility|"
+        "not be excluded|not be ruled out|not ruled out|which might be a|which may be a|which could be a|which might be due|which may be due|which could be due|was considered|were considered|can be accepted|can be confirmed|can be diagnosed|can be established|is conceivable|conceivable|is possible|are possible|is also possible|is a possibility|remains possible|remains a possibility|"
         "is questionable|is equivocal|is uncertain|is indeterminate|can be missed|could be missed|may be missed|might be real|may be real|could be real|may not be real|might be an artefact|may be an artefact|could be an artefact|might be an artifact|may be an artifact|could be an artifact|may be artifactual|could be artifactual|may be present|might be present|"
         "could be present|possible|versus|vs|vs.|cannot be confirmed|can not be confirmed|is in the differential|is inconclusive|in question|"
         "should be considered|is considered|may be considered|is a consideration|is a concern|remains a concern|on the differential|needs to be excluded|should be excluded|must be excluded|to be excluded|is difficult to exclude",
@@ -264,7 +268,7 @@ SECTIONS = {name: _rx(*words) for name,words in dict(
     body=(r"^(?:model|ai|vlm|medgemma|generated|llm) ?(?:output|report|response|reading|answer)",),
     quoted=(r"\b(?:cnn|classifier|network|ai|algorithm|model|ground[- ]?truth|gt|actual|reference|gold)\b", r"\b(?:true|predicted) (?:label|class|diagnosis)", r"^predicted"),
     ignored=(r"technique|indication|history|clinical|comparison|recommend|disclaimer|\bplan\b|patient|\bdate\b|^exam|limitation|^note|quality|evidence$|^evidence|"
-             r"^(?:important|other|additional|key) considerations|similar|retriev|neighbo|prompt|instruction|^options?$|^choices$|^question|format|\bname\b|\bage\b|\bsex\b|"
+             r"^(?:important|other|additional|key) considerations|similar|retriev|neighbo|prompt|instruction|^options?$|^choices$|^question|format|(?<!label )(?<!class )\bname\b|\bage\b|\bsex\b|"
              r"gender|\bview|next steps|follow|^important|reason for|confidence|positioning|rotation|inspiration|exposure|^source|^thought|^input|^task|^example",),
     differential=(r"differential|alternative|considerations|^possibilities|ranked|less likely|possible diagnos",),
     verdict=(r"final|answer|revised|corrected|amended|diagnos[ie]s|classification|\blabel|prediction|verdict|decision|^result|^class\b|category|^most likely|^status$|condition$",),
@@ -304,10 +308,11 @@ def _json_lines(text):
 def _table_line(line):
     "A row of a Markdown table as `first: second, third`."
     cells = [c.strip() for c in line.strip().strip("|").split("|")]
-    return line if not line.strip().startswith("|") else "" if set("".join(cells)) <= set("-: ") else f"{cells[0]}: {', '.join(cells[1:])}"
+    return line if not line.strip().startswith("|") else "" if set("".join(cells)) <= set("-: ") else f"{cells[0].rstrip('?')}: {', '.join(cells[1:])}"
 
 # %% ../nbs/11_audit.ipynb #a1100034
 class Sentence(NamedTuple):
+    "One sentence of a report, and where it stands."
     section:str   # a name in SECTIONS; body before any heading
     key:str       # what stands before the colon
     text:str      # the rest
@@ -326,6 +331,7 @@ def _heading(s):
     return m["key"].strip(), m["rest"].strip()
 
 LEAD = re.compile(r"\s*(?:\S+\s+){3,20}\S*\w:\s*$")   # a sentence that ends in a colon goes on in the items below it
+INTRO = re.compile(r"indication|history|clinical|reason for|exam|technique|comparison", re.I)   # what follows it in the same line may be a finding
 ITEM = re.compile(r"\s*(?:[-•+]|\d{1,2}[.)])\s+(?=(?:\S+\s*){1,5}$)")
 
 def _pieces(line):
@@ -352,7 +358,7 @@ def split(
                 if now=="ignored" and "onfiden" in k and find(rest): now = None
                 key, here = k, now or (section if here in ("quoted","ignored") else here)
                 if now and not (rest and now in ("ignored","quoted")): section = now
-            elif here=="quoted": here = section
+            elif here=="quoted" or here=="ignored" and section!="ignored" and INTRO.search(key) and (STUDY.search(s) or s[:3].lower() in ("no ", "the")): here = section
             if re.search(r"\w", rest): out.append(Sentence(here, key, rest, s))
     return out
 
@@ -370,24 +376,32 @@ ADVICE = _rx(r"(?:[,;(]|\band\b|\bfor\b)?\s*\bclinical(?:ly)? correlat.*", r"\bc
     r"\b(?:in order )?to (?:\w+ly )?(?:rule out|exclude|assess for|evaluate for|look for|check for|confirm|document|ensure)\b.*", r"\bfollow[- ]?up\b.*", r"\bneeds? to be (?:evaluated|reviewed|confirmed)\b.*",
     r"\b(?:evaluat|assess|screen|check|search|examin|analy[sz]|look)\w* (?:[\w-]+ ){0,4}for (?:\w+ ){0,4}(?:pneumonia|infection|consolidation).*", r"\bwith suspected (?:\w+ )?pneumonia\b", r"\bused (?:to|for|in)\b.*",
     r"\bpneumonia (?:detection|assessment|analysis|report|screening|evaluation|classification|diagnosis|status|dataset|mnist|x-?rays?|cases?|patients?)\b(?!\s*:)")
-DISCLAIM = _rx(r"\b(?:am|'m) (?:not )?(?:an?|the) (?:\w+ )?(?:doctor|medical|ai|radiologist|language|large|physician|healthcare)", r"\bas an? (?:\w+ )?(?:ai|language model|llm)\b", r"not (?:a )?(?:medical advice|substitute|intended|replace|qualified)",
+DISCLAIM = _rx(r"\birresponsible\b|\bask (?:a|an|the|your|his|her)\b|\bI (?:do not|don't|should not|shouldn't|would rather not) (?:comment|give|provide|offer|make|judge|decide)\b|\bdecision that I\b", r"\b(?:am|'m) (?:not )?(?:an?|the) (?:\w+ )?(?:doctor|medical|ai|radiologist|language|large|physician|healthcare)", r"\bas an? (?:\w+ )?(?:ai|language model|llm)\b", r"not (?:a )?(?:medical advice|substitute|intended|replace|qualified)",
     r"does not replace", r"\b(?:cannot|can't|can not|unable to|not able to|couldn't|won't|not possible to|ability to) (?:\w+ ){0,2}(?:give|provide|offer|make|replace|interpret|analy[sz]e|view|see (?:the|any|an) (?:image|x-?ray|picture)|"
     r"access|help|assist|diagnose|write|fulfil|generate|comply)", r"\bconsult|\bseek\b|\bsee (?:a|your|an) (?:\w+ ){0,2}(?:doctor|physician|professional|radiologist|provider|specialist|clinician|p(?:a)?ediatrician|gp|expert)\b|\b(?:(?:speak|talk) (?:to|with)|contact|visit) (?:a|your|an) ", r"healthcare (?:professional|provider)", r"educational|informational",
     r"\bonly (?:an? )?(?:qualified |trained |licensed )?(?:radiologist|doctor|medical|healthcare)", r"\bshould (?:always |only )?be (?:diagnosed|interpreted|read|reviewed)", r"\bupload|\bno image (?:was|is|has)|\bonce you\b|\battach",
     r"\bI (?:will|can|could) (?:then |also )?(?:look|describe|help|write|provide|try|explain)", r"\bsorry\b|\bapologi[sz]e", r"(?:definitive|final) diagnosis (?:requires|can only|should|must|cannot)")
-DEFINITION = _rx(r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"\bpneumonia (?:can|may) (?:be caused|cause)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
-    r"\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"\bone would expect", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^,]*\b(?:would|should|typically|usually|often|is|are)\b",
+DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?:diagnosed|treated)\b|\btreatment (?:includes|is|with|consists)\b", r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))", r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b", r"^\W*(?:an? )?(?:\w+ )?(?:consolidation|infiltrate|opacity|effusion|pneumonia)(?: (?:on|in) an? [\w-]+)? (?:is|means|refers to) (?:an? |one of |the )(?:\w+ ){0,2}(?:region|area|part|term|sign|name|condition|disease|leading|common\w*|infection|inflammation|state)\b", r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"\bpneumonia (?:can|may) (?:be (?:caused|serious|dangerous|life|fatal|deadly|treated|mild|severe|hard|difficult)|cause)\b", r"\btends? to (?:be|appear|show|look|cause|affect|produce)\b", r"(?<!the )(?<!these )(?<!both )\b(?:healthy|normal) lungs (?:look|appear|are|show|would|should)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
+    r"(?<!what one )(?<!as one )\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"(?<!what )(?<!as )\bone would expect", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^,]*\b(?:would|should|typically|usually|often|is|are)\b",
     r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude", r"\bpneumonia would\b", r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
 INDETERMINATE = _rx(r"\b(?!(?:cannot|unable to|not able to) (?:identify|discern) any)(?:cannot|can't|can not|could not|unable|not able|impossible|not possible|difficult|hard|challenging|insufficient|not suitable|too \w+(?: or \w+)?|limits? (?:the )?(?:ability|assessment))(?: (?:for|me))*(?: to)? (?:\w+ ){0,2}(?:be )?(?:\w+ )?"
-    r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|(?<!be )identif|interpretation|diagnosis)\w*", r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
-    r"\b(?:does|do|did|will) not (?:allow|permit|let|help|suffice)\b.{0,60}\b(?:settl|decid|tell|distinguish|determin|conclu|judg|diagnos|exclu|confirm)\w*", r"\b(?:leave|leaves|leaving|remains?|is|stays?) (?:\w+ ){0,2}open\b", r"\bneither\b.{0,60}\b(?:confirm|exclud|establish|prove|ruled|diagnos|determin)\w*", r"\b(?:be|am|is|just) (?:only )?guess(?:ing|work)\b|\b(?:coin[- ]?(?:flip|toss)|toss[- ]?up|50[/-]50)\b", r"\bcould be (?:both|either)\b", r"\bnot \w+ (?:if|whether)\b",
+    r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|(?<!be )identif|classif|categori|label|interpretation|diagnosis)\w*", r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
+    r"\b(?:does|do|did|will) not (?:allow|permit|let|help|suffice)\b.{0,60}\b(?:settl|decid|tell|distinguish|determin|conclu|judg|diagnos|exclu|confirm)\w*", r"\b(?:leave|leaves|leaving|remains?|is|stays?) (?:\w+ ){0,2}open\b", r"\bneither\b.{0,60}\b(?:confirm|exclud|establish|prove|ruled|diagnos|determin|assert|claim|affirm|stated|favou?r|prefer)\w*", r"\b(?:be|am|is|just) (?:only )?guess(?:ing|work)\b|\b(?:coin[- ]?(?:flip|toss)|toss[- ]?up|50[/-]50)\b", r"\bno (?:\w+ ){0,2}(?:preference|distinction|separation|differentiation|discrimination|decision|choice)\b", r"\b(?:not|n\'t) (?:\w+ ){0,3}commit (?:\w+ ){0,2}(?:to|either)\b", r"\bundecided\b|\bambiguous\b|\b(?:go|be) either way\b|\btorn between\b", r"\btoo \w+ (?:for me )?to be (?:confident|sure|certain)\b", r"\bcould be (?:both|either)\b", r"\bnot \w+ (?:if|whether)\b",
     r"\b(?:more|further|additional|better) (?:[\w-]+ ){1,3}(?:is|are|would be) (?:needed|required|necessary) (?:to|before|for)\b(?! (?:\w+ly )?(?:rule out|exclud|confirm))", r"\b(?:inconclusive|indeterminate|equivocal|non-?diagnostic|uncertain|undetermined|unsure)\b", r"\bnot (?:sure|certain) (?:whether|if)", r"\bneither confirm", r"\b(?:not enough|too little|no way|not sufficient\w*|(?:not|n't) (?:\w+ ){1,3}(?:enough|sufficient)) (?:\w+ ){0,4}?to (?:say|tell|determine|know|decide|judge|assess|confirm)", r"\bno (?:firm|definite|clear|definitive|reliable|certain) (?:conclusion|statement|diagnosis|interpretation|answer|assessment|determination)", r"\bno (?:conclusion|statement|judge?ment|determination|verdict|call)s?\b.{0,60}\b(?:can|could|may) be (?:\w+ )?(?:made|drawn|given|reached|offered)", r"\b(?:cannot|can't|could not|couldn't) (?:be (?:\w+ )?(?:certain|sure)|choose|settle|tell apart)\b", r"\bnot (?:sure|certain)\W*$", r"\bI (?:don't|do not) know\b")
+ABILITY = _rx(r"\b(?:cannot|can't|can not|unable|not able|ability|outside what|beyond what|not (?:trained|qualified|permitted|allowed)|requires?)\b")
+ANY_IMAGE = _rx(r"\b(?:an?|any) (?:[\w-]+ )?(?:picture|photo\w*|image|x-?ray|radiograph|scan|film)\b", r"(?<!these )(?<!the )(?<!both )\b(?:[\w-]+ )?(?:pictures|photos|images|x-?rays|radiographs|scans)\b", r"\ban? (?:trained |qualified |licensed )?radiologist\b", r"\b(?:your|a) (?:child|son|daughter|baby|kid)\b")
+THIS_IMAGE = _rx(r"\b(?:this|these|here)\b", r"\bthe (?!field)(?:\w+ )?(?:image|x-?ray|radiograph|film|scan|picture|study|lungs?)\b")
+
 
 # %% ../nbs/11_audit.ipynb #a1100042
 CLAUSE = re.compile(r"\s*(?:;|,(?! (?:or|effusion|infiltrate|opacit|consolidat|pneumothora|mass|nodul)\b)|:|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bwhile\b|\bwhereas\b|\bdespite\b)\s*", re.I)
 LEANS = re.compile(r"(?:which|who|and (?:only|which|who|you)|suggesting|indicating|meaning|with|at|so|as|such as|including|to)\b", re.I)
 LEADS = re.compile(r"\W*(?:for|if|when|regarding|about|in case|to|because|since)\b", re.I)
 BUT = re.compile(r"[;,]?\s*\b(?:but|however|although|though|whereas)\b\s*", re.I)
+UNLIKE = re.compile(r"^\W*(?:unlike|in contrast to|as opposed to)\b[^,]*,(?: which [^,]*,)?\s*", re.I)
+GLANCE = re.compile(r"^\W*(?:initially|at first|on first|at a glance)\b", re.I)   # what stands before the "but" is thought better of
+FIRST_PERSON = re.compile(r"\b(?:I|I'm|my|me)\b|\brequires? an? (?:trained|qualified|licensed)")
+CONDITIONAL = re.compile(r"^\W*(?:if|were|had)\b([^,;]*),[^,;]*", re.I)   # "If this were pneumonia, there would be consolidation"
 CONCEDED = re.compile(r"^\W*(?:while|although|though|even though|whilst)\b([^,;]{3,160}),\s*(?=(?:\S+\s+){2})", re.I)   # "While I cannot be certain, …"
 ANSWERED = re.compile(r"^\W*(?:yes|no|y|n)\s*[,.:;-]+\s+", re.I)
 
@@ -408,7 +422,10 @@ def own_words(
 ) -> str:            # what it claims; empty when it claims nothing
     "A sentence without question, order, advice, disclaimer, definition."
     text = ANSWERED.sub("", text)
-    if QUESTION.search(text) or INSTRUCTION.search(text): return ""
+    text = UNLIKE.sub("", text)
+    if GLANCE.match(text) and (cuts := list(BUT.finditer(text))): text = text[cuts[0].end():]
+    if QUESTION.search(text) or INSTRUCTION.search(text) or ABILITY.search(text) and ANY_IMAGE.search(text) and not THIS_IMAGE.search(text) and FIRST_PERSON.search(text): return ""
+    if (m := CONDITIONAL.match(text)) and find(m[1]): text = (re.search(r"(?i)\b(?:and|but) (?:i|there|this|here|no|none|it|the)\b.*", text[m.end():]) or [""])[0]
     if (m := CONCEDED.match(text)) and INDETERMINATE.search(m[1]) and not any(GROUP[f] in ("pneumonia","opacity","normal") for f,*_ in find(m[1])) and find(text[m.end():]): text = text[m.end():]
     if DEFINITION.search(text): text = " , ".join(c for c in BUT.split(text) if not DEFINITION.search(c))
     if not INDETERMINATE.search(text): text = ADVICE.sub(" ", text)
@@ -416,6 +433,7 @@ def own_words(
 
 # %% ../nbs/11_audit.ipynb #a1100045
 class Mention(NamedTuple):
+    "One finding that a sentence names, and what the sentence says of it."
     finding:str   # a finding of VOCABULARY, or indeterminate
     status:str    # asserted, denied, hedged
     text:str      # the sentence
@@ -427,14 +445,20 @@ class Mention(NamedTuple):
     def group(self): return GROUP.get(self.finding, self.finding)
 
 OTHER_ANATOMY = _rx(r"\b(?:heart|cardiac|cardio-?mediastinal|cardiothymic|mediastin\w*|hil(?:a|um|ar)|silhouette|bon(?:e|es|y)|osseous|skelet\w*|trachea\w*|airways?|vascul\w*|vessels|contours?|diaphragm\w*|hemidiaphragm\w*|pleura\w*|"
-                    r"costophrenic|ribs?|spine|thymus|thymic|soft tissues?|aort\w*|size|stomach|bowel|abdom\w*|clavicles?|variant|shape|position\w*|volumes?|markings?|inspirat\w*|expansion|structures|anatomy)\b")
+                    r"costophrenic|ribs?|spine|thymus|thymic|soft tissues?|aort\w*|size|stomach|bowel|abdom\w*|clavicles?|variant|shape|position\w*|volumes?|markings?|inspirat\w*|expansion|structures|anatomy|"
+                    r"kidneys?|renal|cortex|brain|skull|head|liver|knee|hand|foot|wrist|ankle|elbow|pelvi\w+|teeth|tooth|femur|tibia)\b")
 STUDY = _rx(r"\b(?:lungs?|chest|x-?rays?|radiographs?|study|exam\w*|image|film|fields?|parenchyma|scan|picture|pulmonary|everything|person|patient|child|appearance)\b")
 WHOLE = _rx(r"^\s*(?:chest|lungs\b|lung fields|x-?ray|radiograph|study|exam)")
 SIDE = _rx(r"\b(left|right)\b")
 BOTH = _rx(r"\b(?:bilateral\w*|both|either|bibasilar|bibasal|left and (?:the )?right|right and (?:the )?left)\b")
 PARTIAL = _rx(r"\b(?:lobar|focal|bacterial|viral|large|dense|frank|gross|new|other|further|additional|confluent|segmental|complicating)\b")
+LIKE_NORMAL = _rx(r"\b(?:compared (?:with|to)|unlike|than|differ\w* from|in contrast to|relative to)\s+(?:(?:an?|the|what is)\s+)?$")
+FIRM = _rx(r"\b(?:clearly|definitely|certainly|obviously|undoubtedly|no doubt)\b")
+NEITHER = _rx(r"\bnot (?:\w+ )?normal\b[^.;]{0,40}\b(?:not|nor)\b[^.;]{0,20}\bpneumonia\b", r"\bnot (?:\w+ )?pneumonia\b[^.;]{0,40}\b(?:not|nor)\b[^.;]{0,20}\bnormal\b")
+NOT_OUT = _rx(r"\b(?:cannot|can't|could not|not|n't|unable|hard|difficult)\b[^.;]{0,40}\b(?:exclud\w+|rul\w+|dismiss\w*) (?:it|this|that)\b")   # "no definite pneumonia, but I cannot exclude it"
+STRUCTURE = _rx(r"^[^.;,]{0,40}\b(?:is|are|represents?|reflects?|due to|caused by|(?:is |are |comes? )?from)\s+(?:(?:the|an?|normal|overlapping|overlying|superimposed)\s+){0,3}(?:thym\w+|breasts?|nipples?|vessels?|skin[- ]?folds?|ribs?|soft tissues?|scapula\w*|clothing|rotation|positioning|motion|exposure|technique|art[ei]facts?)\b")
 SHADOW = _rx(r"\b(?:thym\w+|cardi\w+|heart|breasts?|nipple|ribs?|bone|vascular|mediastinal|hilar|soft[- ]tissue|skin[- ]?fold|scapula\w*) shadows?$")
-UNTIL = re.compile(r"(?:\W|can|could|is|are|be|was|may|might|or|its?|presence|absence|\b)*$", re.I)
+UNTIL = re.compile(r"(?:\W|can|could|is|are|be|was|may|might|or|but|though|its?|presence|absence|\b)*$", re.I)
 ELSEWHERE = _rx(r"\b(?:otherwise|remain(?:ing|der)|rest of|elsewhere|upper|lower|middle|apices|mostly)\b")
 CAUSE = r"(?:atelecta\w+|o?edema|effusions?|ha?emorrhage|scar\w*|artifacts?|artefacts?|malignancy|mass|collapse|aspiration|normal variant|overlapping \w+)"
 EITHER = _rx(rf"\b(?:pneumonia|infection|consolidation|infiltrate|infectious process)\W+(?:\w+\W+)?(?:or|and/or|/)\W*(?:\w+\W+){{0,2}}{CAUSE}\b", rf"\b{CAUSE}\W+(?:\w+\W+)?(?:or|and/or|/)\W*(?:\w+\W+){{0,2}}(?:pneumonia|infection|consolidation|infiltrate|infectious process)\b")
@@ -475,23 +499,28 @@ def mentions(
     forced:str=None,   # the status of all, when something else decides it
 ) -> list[Mention]:
     "The findings of one sentence, each asserted, denied or hedged."
-    out, doubt, spans = [], INDETERMINATE.search(text), [m.span() for m in EITHER.finditer(text)]
+    out, spans = [], [m.span() for m in EITHER.finditer(text)]
     explained = EXPLAINED.search(text) and not any(GROUP[f]=="pneumonia" for f,*_ in find(text))
     for f,i,j,no,maybe in find(text):
         g = GROUP[f]
         if g in ("lung","other","vague") and re.search(r"(?i)\bnormal $", text[:i]): continue
         if text[i:j].lower()=="enlarged" and not OTHER_ANATOMY.search(f"{s.key} {text}"): continue
-        if f=="opacity" and SHADOW.search(text[max(0, i-25):j]): continue
+        if f=="opacity" and SHADOW.search(text[max(0, i-25):j]) or g in ("opacity","vague") and not maybe and STRUCTURE.search(text[j:]): continue
+        if g=="normal" and LIKE_NORMAL.search(text[:i]): continue
         if g in ("normal","abnormal") and not about_lungs(text, i, j, s.key): continue
         part = _clause(text, i)
-        maybe = maybe or (doubt and g!="normal" and (doubt.start()<=j or UNTIL.match(text[j:doubt.start()]))) or (g=="pneumonia" and any(a<=i<b for a,b in spans))
+        doubt = INDETERMINATE.search(text)
+        if doubt and doubt.end()<=i and (no or g=="normal" or FIRM.search(text[doubt.end():i])) and BUT.search(text[doubt.end():i]): doubt = None   # said of what stands before the "but"
+        maybe = maybe or (doubt and g!="normal" and (doubt.start()<=j or UNTIL.match(text[j:doubt.start()]))) or ((g=="pneumonia" or f in ("consolidation","infiltrate")) and any(a<=i<b for a,b in spans))
         if g=="pneumonia" and not no and DIAGNOSING.search(part[:400]): f, maybe = "indeterminate", True
         status = forced or ("hedged" if doubt and maybe else "denied" if no else "hedged" if maybe else "asserted")
+        if status=="denied" and g in ("pneumonia","opacity") and NOT_OUT.search(text[j:]): status = "hedged"
         partial = bool(PARTIAL.search(text[max(0, i-40):i]) if status=="denied" else g=="normal" and ELSEWHERE.search(part))
         if g in ("lung","other","vague") and status=="asserted" and re.search(r"(?i)within normal limits|normal variant", text): status = "denied"
         f = "density" if explained and g=="opacity" and status=="asserted" else f
         out.append(Mention(f, status, s.shown, s.section, rank, side_of(part) or (side_of(text) if g!="normal" else ""), partial))
-    return out or ([Mention("indeterminate", "hedged", s.shown, s.section, rank, "", False)] if doubt else [])
+    if NEITHER.search(text): out = [m._replace(status="hedged") for m in out]
+    return out or ([Mention("indeterminate", "hedged", s.shown, s.section, rank, "", False)] if INDETERMINATE.search(text) else [])
 
 # %% ../nbs/11_audit.ipynb #b1100046
 YES = _rx(r"^\W*(?:yes|y|present|positive|true|1(?:\.0)?|high|very high|likely|very likely|most likely|probable|probably|detected|seen|identified|confirmed|visible|noted|suspected|suggestive|mild|severe|extensive|bilateral|left|right|\+)\b")
@@ -509,12 +538,12 @@ def value_status(
     return next((status for status,rx in (("hedged",MAYBE), ("denied",NO), ("asserted",YES)) if rx.search(text)), None)
 
 # %% ../nbs/11_audit.ipynb #a1100051
-QUOTE = _rx(r"\b(?:(?:previous|prior|earlier|original|referral) (?:report|note|reading)|radiologist's (?:report|note|reading|opinion)) (?:sa(?:ys|id)|mention\w*|state[sd]?|calls?|called|suggest\w*|conclude[sd]?|describe[sd]?)\b", r"\b(?:cnn|classifier|ground[- ]truth|(?:true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
+QUOTE = _rx(r"\b(?:AI|software|system|tool) (?:tool |model )?(?:sa(?:ys|id)|call\w*|flag\w*|report\w*|suggest\w*|predict\w*|thinks?)\b", r"\b(?:(?:previous|prior|earlier|original|referral) (?:report|note|reading)|radiologist's (?:report|note|reading|opinion)) (?:sa(?:ys|id)|mention\w*|state[sd]?|calls?|called|suggest\w*|conclude[sd]?|describe[sd]?)\b", r"\b(?:cnn|classifier|ground[- ]truth|(?:the|true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
             r"(?:deep learning )?model(?:'s)?|(?:model|classifier)'?s? prediction|similar (?:cases?|images?)|retrieved|neighbou?rs?|label(?:l)?ed|the prediction|predicted|diagnosis (?:of \w+ )?provided|its (?:call|verdict|decision|output)|it (?:calls|predicts|classifies))\b", r"\b(?:true|gt|pred|actual)\s*=",
-            r"\b(?:clinicians?|clinician|referrers?|parents?|mother|father|doctors?|physicians?|p(?:a)?ediatricians?|colleagues?|residents?|department|team)(?:'s?)? (?:\w+ )?(?:suspect|believ|think|thought|request|ask|wonder|worr|quer|concern|diagnos|sa(?:id|ys)|call)\w*")
+            r"\b(?:clinicians?|clinician|referrers?|parents?|mother|father|doctors?|physicians?|p(?:a)?ediatricians?|colleagues?|residents?|department|team)(?:'s?)? (?:[\w-]+ ){0,4}(?:suspect|believ|think|thought|request|ask|wonder|worr|quer|concern|diagnos|sa(?:id|ys)|call)\w*")
 AGREE = _rx(r"\b(?:agree|agrees|concur|concurs|consistent with|in (?:keeping|line|agreement|accord|concordance) with|support(?:s|ed|ive)?|confirm(?:s|ed)?|align(?:s|ed)?|match(?:es)?|corroborat\w+|correspond\w*|correct|accurate|plausible|reasonable)\b")
-OPPOSE = _rx(r"\b(?:false[- ](?:positive|negative)s?|not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
-CONCURS = _rx(r"^\W*(?:I|we) (?:\w+ )?(?:agree|concur|disagree)\b")
+OPPOSE = _rx(r"\b(?:false[- ](?:positive|negative|alarm)s?|not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
+CONCURS = _rx(r"\b(?:that|this|it)(?:'s| is| was| seems| looks) (?:\w+ )?(?:a false (?:alarm|positive|negative)|wrong|incorrect|mistaken|correct|right|not (?:correct|right))\b", r"^\W*(?:I|we) (?:\w+ )?(?:agree|concur|disagree)\b")
 UNDECIDED = _rx(r"\b(?:cannot|can't|can not|could not|couldn't|unable to) (?:decide|choose|settle|(?:say|tell) which)\b", r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
 
 def quoted_verdict(
@@ -544,6 +573,7 @@ ODDS = _rx(r"\b(?P<a>pneumonia|normal)\b[^.\n;%]{0,40}?(?P<p>\d{1,3}(?:\.\d+)?)\
            r"\b(?:probability|likelihood|chance|risk|score) (?:of|for) (?P<c>pneumonia)[^.\n;%]{0,30}?(?P<r>[01]?\.\d+)\b",
            r"\b(?P<e>pneumonia|normal)\W{1,4}(?P<x>[01]?\.\d+)\W{1,6}(?:and )?(?P<f>pneumonia|normal)\W{1,4}(?P<y>[01]?\.\d+)\b")
 FAVOURS = _rx(r"\b(?P<a>normal|pneumonia|infection),?\s+\(?(?:which |that )?(?:is\s+|being\s+)?(?:(?:the|a) )?(?:favou?red|preferred|more likely|most likely)\b", r"\bfavou?r(?:s|ing)?\s+(?:a\s+)?(?:\w+\s+)?(?P<b>normal|pneumonia|infection)\b",
+              r"\b(?P<d>normal|pneumonia|infection)\b[^.;]{0,60}\b(?:and|but) (?:it |this )?(?:is|remains|would be) (?:in fact |indeed |still |actually )?the (?:most likely|favou?red|leading)\b",
               r"\bmore likely (?:(?!than|not|no|or|nor)\w+ ){0,4}(?P<c>normal|pneumonia)\b(?! (?:variant|vessel|thymus|structure|or\b|versus|vs))")
 
 def odds(
@@ -565,11 +595,21 @@ FIRST = _rx(r"^\W*(?:initially|at first|on first|first impression|at a glance|my
 SECOND = _rx(r"^\W*(?:correction|actually|wait|on (?:closer|second|further|careful|re-?)[\w-]* ?(?:look|inspection|review|examination|reflection|thought|scrutiny)?|looking (?:again|closer|more closely)|on reflection|re-?examining|having looked again)\b")
 BARE = re.compile(r"^\W*(?:\d+[.)]\s*)?(?:\w\d*\s*:)?\s*(?:(?:the|my) (?:\w+ )?answer (?:is|would be) )?(yes|no|y|n|positive|negative)\b\W*$", re.I)
 CHANCE = re.compile(r"\b(?:confidence|probability|likelihood|chance|suspicion|risk)\b[^.]{0,30}\bpneumonia\b[^.]{0,15}\b(?:is|seems|appears|remains) (?:\w+ )?(?:(low|small|minimal|negligible)|(high))\b", re.I)
-OPEN = _rx(r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
+CLASS = _rx(r"^[\s*'\"(]*(?:normal|(?:no |not )?pneumonia)\W*$")   # a line that is nothing but a class
+WHICH_KIND = _rx(r"\b(?:this|the) pneumonia is infectious\b")   # after KINDS: it is there, whichever its kind
+REJECTED = _rx(r"^(?:ruled out|excluded|rejected|dismissed|not seen)$")
+KIND = _rx(r"^\W*(?:\w+\s*:)?\W*(?:(?:most likely|probably|likely|it is|this is)\s+)?(?:viral|bacterial)\W*$")   # asked which kind of pneumonia
+REPLY = {"No": _rx(r"^\W*(?:none(?: of (?:these|those|them|the above))?|there (?:isn't|is not|aren't|is none|are none)|it (?:isn't|is not|doesn't|does not)|i (?:don't|do not) (?:think|believe) so|not (?:really|that i can see)|i (?:see|saw|find|found) (?:none|no such thing)|nope)\W*$"),
+         "Yes": _rx(r"^\W*(?:there is|it (?:is|does)|i (?:think|believe) so|yep|yeah|indeed)\W*$")}
+ASKED = _rx(r"^\W*(?:you (?:asked|ask|want\w*|would like)|(?:the|your) (?:question|task|prompt) (?:is|was|asks?)) (?:\w+ ){0,4}(?:whether|if)\b")
+SEARCHED = _rx(r"\b(?:look|search|check|examin|screen|assess)\w* for (?P<what>[^.;]{3,120}?),? (?:and|but) (?:I )?(?:found|find|saw|see|there (?:is|are|was|were)) (?:none|nothing|no)\b")
+NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these|this|that|them|which|those)|there) (?:is|are|was|were) (?:\w+ )?(?:missing|absent|lacking|none|not (?:seen|present|visible|the case|found|here|observed)|(?<=of these are )seen)\b", r"\bnone of (?:these|this|that|them|those|which) (?:is|are|was|were) (?:seen|present|visible|found|observed)\b", r"\b(?:I|we) (?:see|saw|find|found) (?:none|no such)\b")
+NO_SIGN = _rx(r"\b(?:no|without|not any|insufficient|little|not enough)\b[^.;]{0,30}\b(?:of|for) (?:it|this|that|these|any)\W*$")
+OPEN = _rx(r"\bits (?:presence|existence) (?:is|remains) (?:not (?:certain|sure|clear)|uncertain|unclear|doubtful)\b", r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
            r"\b(?:unclear|uncertain|unknown|indeterminate|undetermined) (?:cause|nature|a?etiology|significance|origin)\b", r"\b(?:cause|nature|a?etiology|significance|origin)\b[\w ]{0,40} (?:is|are|remains?) (?:unclear|uncertain|unknown|not clear)\b")
-CANNOT_SAY = _rx(r"\b(?:can't|cannot|can not|could not|couldn't|unable to|hard to|difficult to|impossible to|not possible to|insufficient to|not enough to) (?:say|tell|decide|know|determine|conclude)(?:\W*$| (?:which|for sure|for certain|with certainty|either way|from this|more|further))",
+CANNOT_SAY = _rx(r"\bleave (?:\w+ ){1,3}open\b", r"\b(?:can't|cannot|can not|could not|couldn't|unable to|hard to|difficult to|impossible to|not possible to|insufficient to|not enough to) (?:say|tell|decide|know|determine|conclude)(?:\W*$| (?:which|for sure|for certain|with certainty|either way|from this|more|further))",
                  r",\s*(?:equivocal|indeterminate|inconclusive|non-?diagnostic)\W*$", r"\b(?:study|exam\w*|image|radiograph|x-?ray|film|case|picture|findings?|appearances?|this) (?:is|are|remains?) (?:\w+ )?(?:equivocal|indeterminate|inconclusive|non-?diagnostic|undetermined)\b")
-EQUAL = _rx(r"\b(?:equally|similarly|as) (?:likely|probable|plausible|possible)(?! (?:as|not))\b", r"\bequal (?:likelihood|probability|weight)\b",
+EQUAL = _rx(r"\b(?:probability|chance|likelihood|odds)\b[^.]{0,40}\b(?:about |roughly |nearly )?(?:even|equal|fifty)\W*$", r"\b(?:equally|similarly|as) (?:likely|probable|plausible|possible)(?! (?:as|not))\b", r"\bequal (?:likelihood|probability|weight)\b",
              r"\b(?:cannot|can't|can not|unable to|(?:not possible|impossible|difficult|hard) to) (?:\w+ly )?(?:rank|order|prioriti[sz]e|favou?r one|(?:choose|decide) between (?:them|these|the two))\b", r"\bin no particular order\b",
              r"\b(?:no (?:single|one) \w+|none(?: of (?:these|them|the above))?|neither(?: of (?:these|them))?|neither (?:diagnosis|possibility)) (?:is|can be|could be) (?:clearly |strongly )?(?:favou?red|preferred)\b")
 OVER = _rx(r"\bfavou?r\w* (?!pneumonia|infection)(?:\w+ ){1,3}over (?:\w+ )?(?:pneumonia|infection)\b",
@@ -587,16 +627,22 @@ def read_sentence(
     note = lambda f,status: Mention(f, status, s.shown, s.section, rank, side_of(text), False)
     if s.section=="ignored" or " " in s.key and INSTRUCTION.search(s.key) and re.search(r"(?i)\b(?:can|could|may|might|should|would)\b", text): return []
     if OPEN.search(s.text) or CANNOT_SAY.search(s.text): return (mentions(text, s, rank) if text else []) + [note("open", "hedged")]
+    if m := SEARCHED.search(s.text): return [note(f, "denied") for f,*_ in find(m["what"])]
+    if (DEFINITION.search(s.text) or CONDITIONAL.match(s.text)) and find(s.text) and NONE_SEEN.search(s.text): return [note("pneumonia", "denied")]
     if not text: return []
-    if m := FAVOURS.search(text): return [note("normal" if (m["a"] or m["b"] or m["c"]).lower()=="normal" else "pneumonia", "asserted")]
+    if m := FAVOURS.search(text): return [note("normal" if (m["a"] or m["b"] or m["c"] or m["d"]).lower()=="normal" else "pneumonia", "asserted")]
     if even := EQUAL.search(f"{s.key}: {text}"): rank = max(rank, 2.5)
     if even or OVER.search(text): return [note("pneumonia", "hedged")]
     if ALTERNATIVES.search(text): return [note("indeterminate", "hedged")] if INDETERMINATE.search(text) or re.search(r"(?i)\bversus\b|\bvs\b|differentiate|\b(?:could|may|might)\b", text) else []
     rank = max(rank, 3) if CONCLUDES.search(text) else .5 if rank==1 and FIRST.search(text) else 1.5 if rank==1 and SECOND.search(s.shown) else rank
+    if CLASS.match(s.shown): rank = max(rank, 3)
     if QUOTE.search(text) or quoted and CONCURS.search(text):
         text, forced = unquote(text, quoted)
         if forced: return mentions(text, s, max(rank, 2.5), forced)
     if m := CHANCE.search(text): return [note("pneumonia", "denied" if m[1] else "asserted")]
+    if KIND.match(text): return [note("infection", "asserted")]
+    if WHICH_KIND.search(text): return [note("pneumonia", "asserted")]
+    if s.key and REJECTED.match(s.key): return mentions(text, s, rank, "denied")
     if p := odds(text): return [note(k, _level(v)) for k,v in p.items()]
     if s.key and (named := mentions(s.key, s, rank, "asserted")):
         if s.section=="differential" and not BARE.match(text):
@@ -607,9 +653,12 @@ def read_sentence(
     return mentions(text, s, rank)
 
 # %% ../nbs/11_audit.ipynb #a1100062
+FREE = re.compile(r"\b(?:free|clear) (?:of|from)\b", re.I)   # a question that denies what it names
+
 def _answer(s, asked, yes):
     "A question's findings, asserted or denied by its answer."
-    q = (asked.text if QUESTION.search(asked.text) else asked.key).rstrip("? ")
+    q = (asked.text if QUESTION.search(asked.text) or ASKED.match(asked.text) else asked.key).rstrip("? ")
+    yes = yes != bool(FREE.search(q))
     return [m._replace(status="asserted" if yes else "denied", text=f"{asked.shown} {s.shown}" if asked is not s else s.shown) for m in mentions(q, asked, RANK.get(s.section, 1), "asserted")]
 
 def _bare_answers(bare, questions):
@@ -624,12 +673,16 @@ def read_sentences(
     questions:list[str]=(),    # the prompt's, for bare answers
 ) -> list[Mention]:
     "What all sentences claim, in order, each once."
-    out, bare, seen, quoted, asked = [], [], set(), None, None
+    out, bare, seen, quoted, asked, loose, imagined = [], [], set(), None, None, [], False
     for s in sentences:
         if s.section=="quoted" and not re.search(r"(?i)agree", s.key): quoted = quoted_verdict(s.text) or quoted; continue
         if s[:3] in seen and not BARE.match(s.text): continue
         seen.add(s[:3])
-        if QUESTION.search(s.text): asked = s; continue
+        if QUESTION.search(s.text) or ASKED.match(s.text):
+            if len(s.text.split())<4 and not QUESTION.match(s.text): loose = [a._replace(status="hedged") for a in _answer(s, s, True)]   # "Infiltrate?"
+            asked = s; continue
+        if loose: out, loose = out + ([] if own_words(s.text) else loose), []
+        if reply := asked and next((word for word,rx in REPLY.items() if rx.match(s.text)), None): s = s._replace(text=reply)
         if QUESTION.search(s.key or " ") or re.match(r"(?i)(is|are|does|do) ", s.key): asked = s
         own = read_sentence(s, quoted)
         if m := BARE.match(s.text) or re.match(r"^\W*(?:\d+[.)]\s*)?(yes|no|positive|negative)\b", s.text, re.I):
@@ -637,10 +690,15 @@ def read_sentences(
             if asked and (not own or BARE.match(s.text)): own = _answer(s, asked, yes)
             elif asked and not yes: own = own + [a for a in _answer(s, asked, yes) if a.group=="normal"]
             elif BARE.match(s.text) and not own: bare.append((yes, s))
+        elif asked and not own and len(s.text.split())<4 and value_status(s.text)=="hedged": own = [a._replace(status="hedged") for a in _answer(s, asked, True)]
+        if not own and imagined and NONE_SEEN.search(s.text): own = [Mention("pneumonia", "denied", s.shown, s.section, RANK.get(s.section, 1), "", False)]
+        imagined = not own and bool(DEFINITION.search(s.text) or CONDITIONAL.match(s.text)) and {GROUP[f] for f,*_ in find(s.text)} & {"pneumonia","opacity","normal"} in ({"pneumonia"}, {"opacity"}, {"pneumonia","opacity"})
+        if NO_SIGN.search(s.text) and {(m.group, m.status) for m in own} == {("pneumonia","hedged")}: own = [m._replace(status="denied") for m in own]
+        if not own and quoted=="pneumonia" and NO_SIGN.search(s.text): own = [Mention("pneumonia", "denied", s.shown, s.section, RANK.get(s.section, 1), "", False)]
         asked = None
         if QUOTE.search(s.text): quoted = quoted_verdict(s.text) or quoted
         out += own
-    return out or _bare_answers(bare, questions)
+    return out + loose or _bare_answers(bare, questions)
 
 # %% ../nbs/11_audit.ipynb #a1100064
 def decide(
@@ -650,6 +708,7 @@ def decide(
     by = lambda status,*groups: [m for m in ms if m.status==status and m.group in groups]
     yes, maybe, no = (by(k, "pneumonia") for k in ("asserted","hedged","denied"))
     seen, perhaps, unseen = (by(k, "opacity") for k in ("asserted","hedged","denied"))
+    unseen = unseen + by("denied", "vague")
     good = by("asserted", "normal") + by("denied", "abnormal")
     whole = [m for m in good if m.finding=="normal" and not m.side and not m.partial]
     firm_no = [m for m in no if not m.partial]
@@ -701,13 +760,15 @@ DETAILS = {kind: _rx(rx) for kind,rx in dict(
 ABSENT = _rx(r"\b(?:no|none|not|without|absent|unavailable|unknown|n/?a|cannot|if)\b|n't\b")
 ZONES = dict(upper=_rx(r"\b(?:upper|apical|apex|apices)\b"), middle=_rx(r"\b(?:mid|middle|perihilar|lingula)\b"), lower=_rx(r"\b(?:lower|basal|basilar|bases?|bibasilar|bibasal|retrocardiac)\b"))
 
+EXTENTS = dict(limited=_rx(r"\b(?:limited in extent|of limited extent|focal|locali[sz]ed|circumscribed)\b"), extensive=_rx(r"\b(?:extensive|widespread|throughout)\b"))
+
 def place_of(
     text:str,        # a sentence
-) -> tuple[str, set]:# side: left, right, bilateral or ""; zones: upper, middle, lower
+) -> tuple:          # side: left, right, bilateral or ""; zones: upper, middle, lower; extent: limited, extensive or ""
     "The place that a sentence gives."
     sides = {s.lower() for s in SIDE.findall(text)}
     side = "bilateral" if BOTH.search(text) or len(sides)==2 else sides.pop() if sides else ""
-    return side, {z for z,rx in ZONES.items() if rx.search(text)}
+    return side, {z for z,rx in ZONES.items() if rx.search(text)}, next((e for e,rx in EXTENTS.items() if rx.search(text)), "")
 
 def _invented(s, known):
     "Details of one sentence that nothing supports."
@@ -720,15 +781,15 @@ def _invented(s, known):
 def unsupported_details(
     sentences:list[Sentence],
     found:list[Mention],     # what they claim
-    evidence:dict=None,      # {"side", "zone"} or {"place": {"side", "zone"}}; a kind of DETAILS that it holds is supported
+    evidence:dict=None,      # {"side", "zone", "extent_word"}, or these under "place"; a kind of DETAILS that it holds is supported
 ) -> list[dict]:             # kind, words, sentence, why
     "Details that nothing supports."
     known = evidence or {}
     out = [d for s in sentences if s.section!="quoted" and not QUESTION.search(s.shown) and not INSTRUCTION.search(s.text) for d in _invented(s, known)]
     place = known["place"] if isinstance(known.get("place"), dict) else known
     for text in dict.fromkeys(m.text for m in found if m.status=="asserted" and m.group in ("pneumonia","opacity","vague")):
-        side, zones = place_of(text)
-        for kind,said,given,ok in (("side", side, place.get("side"), {side}), ("zone", ", ".join(sorted(zones)), place.get("zone"), zones | {"diffuse"})):
+        side, zones, extent = place_of(text)
+        for kind,said,given,ok in (("side", side, place.get("side"), {side}), ("zone", ", ".join(sorted(zones)), place.get("zone"), zones | {"diffuse"}), ("extent", extent, place.get("extent_word"), {extent})):
             if said and given not in ok: out.append(dict(kind=kind, words=said, sentence=text, why=f"the evidence says {given}" if given else "no evidence gives it"))
     return out
 
@@ -928,7 +989,7 @@ def audit(
     reports = [_audited({"id": str(n), **r}, threshold) for n,r in enumerate(tqdm(records, desc="audit", disable=None if progress else True, leave=False))]
     good, groups = [r for r in reports if "error" not in r], {}
     for r in good: groups.setdefault((r["reporter"], r["strategy"]), []).append(r)
-    kinds = lambda rs: {k: n for k in (*DETAILS, "side", "zone") if (n := sum(d["kind"]==k for r in rs for d in r["unsupported"]))}
+    kinds = lambda rs: {k: n for k in (*DETAILS, "side", "zone", "extent") if (n := sum(d["kind"]==k for r in rs for d in r["unsupported"]))}
     summary = dict(groups=[dict(reporter=a, strategy=b, **summarise(rs, n_boot, seed), unsupported_kinds=kinds(rs)) for (a,b),rs in groups.items()],
                    comparisons=compare_strategies(good), reports=len(good), errors=len(reports)-len(good))
     return dict(reports=reports, summary=summary)

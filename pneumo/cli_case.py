@@ -84,7 +84,8 @@ def case(
 
     `pneumo case scans/ --out sheets --reports reports.jsonl`
     """
-    if out.is_file(): raise typer.BadParameter(f"{out} is a file; give a folder")
+    from pneumo.image import InputError
+    if out.is_file(): raise InputError(f"{out} is a file; give a folder")
     records = None
     if reports:
         from pneumo.audit import read_lines

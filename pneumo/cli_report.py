@@ -24,7 +24,7 @@ def explain(
     size: Annotated[int, typer.Option(help="Pixels a side of a picture.", min=28, max=2048)] = 280,
     as_json: AsJson = False,
 ):
-    """Where in the image: a heat map over each X-ray, with the side of the patient.
+    """Where in the image: a heat map over each X-ray, with side, zone and extent where they are sure enough.
 
     Examples:
 
@@ -32,6 +32,8 @@ def explain(
 
     `pneumo explain scans/ --out maps --json`
     """
+    from pneumo.image import InputError
+    if out.is_file(): raise InputError(f"{out} is a file; give a folder")
     good, x, bad = read_files(paths)
     rows = _explain(good, x, weights, method, size, out) if good else []
     if as_json: print(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -52,14 +54,16 @@ def _explain(files, x, weights, method, size, out) -> list[dict]:
     "Write the pictures; one row a file."
     import numpy as np
     from pneumo.data import atomic
-    from pneumo.explain import heatmap, overlay, place
+    from pneumo.explain import heatmap, overlay, places
     from pneumo.model import WEIGHTS, load_model
     from pneumo.trust import assess
     model, x = load_model(weights or WEIGHTS), np.stack(x)
     said, heat, rows = assess(x, model), heatmap(x, model, method), []
-    for f,name,im,h,e in zip(files, _names(files), x, heat, said):
+    sick = [i for i,e in enumerate(said) if e["label"]=="pneumonia"]
+    found = dict(zip(sick, places(x[sick], model, heat[sick], method))) if sick else {}
+    for i,(f,name,im,h,e) in enumerate(zip(files, _names(files), x, heat, said)):
         with atomic(out/name) as tmp: overlay(im, h, size).save(tmp)
-        where = place(h, im) if e["label"]=="pneumonia" else dict(side=None, zone=None, extent=0., words="no place: called normal")
+        where = found.get(i) or dict(side=None, zone=None, extent=0., extent_word=None, words="no place: called normal")
         rows.append(dict(file=str(f), picture=str(out/name), probability=e["probability"], label=e["label"], method=method, **where))
     return rows
 

@@ -15,7 +15,7 @@ from string import Template
 import numpy as np
 
 from .data import CLASSES
-from .explain import enlarge, heatmap, place
+from .explain import enlarge, places
 from .image import InputError
 from .trust import assess
 
@@ -64,7 +64,7 @@ def gather_evidence(
     "All that is known of each image; raises InputError."
     said = assess(x, model, prevalence)
     sick = [i for i,e in enumerate(said) if e["label"]=="pneumonia"]
-    where = {i: place(h, x[i]) for i,h in zip(sick, heatmap(x[sick], model))} if sick else {}
+    where = dict(zip(sick, places(x[sick], model))) if sick else {}
     near = _neighbours(index, x, k) if index is not None else [None]*len(x)
     return [e | dict(place=where[i] if i in where and where[i]["side"] else {}, neighbours=near[i]) for i,e in enumerate(said)]
 
@@ -158,7 +158,7 @@ class Reporter:
 def _findings(e) -> str:
     "What is seen in the lungs, and where."
     if e["label"]=="normal": return "No focal opacity is detected in either lung."
-    if e["place"].get("side")=="bilateral": return "Opacity; its explanation is spread over both lungs."
+    if e["place"].get("side")=="bilateral": return f"Opacity; its explanation is spread over {_site(e['place'])}."
     return f"Opacity in {_site(e['place'])}." if e["place"] else "What the classifier takes for an opacity; its place in the lungs is not determined."
 
 def _impression(e) -> str: return "Pneumonia." if e["label"]=="pneumonia" else "No pneumonia."
@@ -206,6 +206,7 @@ def read_jsonl(
 
 def _begin(path:Path, reporter:Reporter, resume:bool) -> set:
     "Reports that are done already, by reporter, strategy and id."
+    if path.is_dir(): raise InputError(f"{path} is a folder; give a .jsonl file")
     if not path.exists() or not path.stat().st_size: return set()
     if not resume: raise InputError(f"{path} exists; go on with --resume, or write to another file")
     lines, size = read_jsonl(path)
@@ -270,6 +271,7 @@ class ImageReporter(Reporter):
 def _access_help(model:str, error:Exception) -> str:
     "What to do when a model cannot be had, in one line."
     why = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    if Path(model).is_dir(): return f"{model}: no model in this folder that transformers can load ({why})"
     return (f"{model} cannot be loaded ({why}). It may be gated or out of reach: 1. accept its terms on https://huggingface.co/{model}; 2. run `hf auth login`, or set HF_TOKEN; "
             f"3. try again. Without a network: `hf download {model} --local-dir DIR` elsewhere, copy DIR here and use vlm:DIR. The reporter `evidence` needs none of this")
 
