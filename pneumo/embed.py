@@ -362,7 +362,7 @@ def _explained(d:torch.Tensor) -> torch.Tensor:
 
 def _joined(d:torch.Tensor, looks:torch.Tensor) -> torch.Tensor:
     "Decision (n, 1) and appearance (n, dim-2) as vectors of length one, (n, dim)."
-    side = .48*(d.tanh() + (d/4).tanh())     # at once on its side, at the heart of it at odds of some hundred to one
+    side = .6*(4*d).tanh() + .36*(d/5).tanh()    # at once on its side, and on to the heart of it as the odds grow
     return torch.cat([side, (1-side*side).sqrt()*F.normalize(looks, dim=1), torch.zeros_like(d)], 1)
 
 class ImageHead(nn.Module):
@@ -401,7 +401,7 @@ def fit_image_head(
 @dataclass(frozen=True)
 class ClipConfig:
     "Every choice of training the joint space."
-    dim: int = 32             # of the joint space
+    dim: int = 64             # of the joint space
     captions: int = 16000     # different ones
     steps: int = 1200         # batches
     batch: int = 128          # stand-ins, and as many captions, in a batch
