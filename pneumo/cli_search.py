@@ -46,22 +46,28 @@ def build(
     from pneumo.search import DEFAULT_INDEX, build_index
     split = ["train", "val", "test"] if "all" in (split or []) else split or ["test"]
     index = build_index(data, split, encoder, kind, out or DEFAULT_INDEX)
+    _mark(index.info["source"])
     _show_info(index.info | {"count": len(index)}, str(out or DEFAULT_INDEX), as_json)
 
 # %% ../nbs/16_cli_search.ipynb #7e5b02f4
+def _mark(source:str) -> None:
+    "Say so when images are phantoms."
+    from pneumo.data import PHANTOM_BANNER
+    if source=="phantoms": say(PHANTOM_BANNER)
+
 def _show_info(info:dict, where:str, as_json:bool) -> None:
     "What an index is, as JSON or as a list."
-    from pneumo.data import PHANTOM_BANNER
     info = {"index": where, **info}
     if as_json: return print(json.dumps(info, indent=1))
-    if info.get("source")=="phantoms": print(PHANTOM_BANNER)
     for k in ("index", "count", "encoder", "dim", "metric", "kind", "source"): print(f"{k:<8} {info.get(k, '')}")
 
 def _open(index:Optional[str]):
     "Where an index is, and the index."
     from pneumo.search import DEFAULT_INDEX, open_index
     where = index or str(DEFAULT_INDEX)
-    return where, open_index(where)
+    opened = open_index(where)
+    _mark(opened.info.get("source"))
+    return where, opened
 
 # %% ../nbs/16_cli_search.ipynb #s16i2
 @index_app.command()
@@ -157,8 +163,8 @@ def text(
 
     `pneumo search text "no consolidation, lungs clear" "RLL PNA" --json`
     """
-    from pneumo.search import open_index, search_texts
-    found = search_texts(open_index(index), queries, k, _where(split, label))
+    from pneumo.search import search_texts
+    found = search_texts(_open(index)[1], queries, k, _where(split, label))
     _show([dict(query=q, results=r) for q,r in zip(queries, found)], as_json)
 
 # %% ../nbs/16_cli_search.ipynb #8e984c65
@@ -180,9 +186,9 @@ def image(
     """
     import numpy as np
     from pneumo.image import InputError
-    from pneumo.search import open_index, search_images
+    from pneumo.search import search_images
     if bool(paths)==(query_idx is not None): raise InputError("give image files or --query-idx, one of the two")
-    opened, where = open_index(index), _where(split, label)
+    opened, where = _open(index)[1], _where(split, label)
     if query_idx is not None: return _show([_sample(opened, query_split, query_idx, data, k, where)], as_json)
     good, x, bad = read_files(paths)
     found = search_images(opened, np.stack(x), k, where) if good else []
@@ -227,21 +233,20 @@ def search_evaluate(
     from pneumo.embed import create_encoder
     from pneumo.search import benchmark_encoders
     splits, ks = load_data(data), sorted(set(k or (1, 5, 10)))
+    _mark(splits["test"].source)
     made = [create_encoder(e) for e in dict.fromkeys(encoder or ["pneumoclip"])]
     res = benchmark_encoders(splits, made, ks, n_boot)
     saw = {"pixels": False, "random": False, **{e.name: e.saw_labels for e in made}}
     doc = dict(data=splits["test"].source, queries=len(splits["test"]), gallery=len(splits["train"]), k=ks, n_boot=n_boot, saw_labels=saw, protocols=res)
     if as_json: return print(json.dumps(doc, indent=1))
-    _show_evaluation(doc, splits["test"].banner)
+    _show_evaluation(doc)
 
 # %% ../nbs/16_cli_search.ipynb #6fa4765e
 PROTOCOLS = {"inside": "inside the test set, the query left out", "gallery": "test queries in the training gallery", "text": "written queries, kept for this measurement, in the test set"}
 
-def _show_evaluation(doc:dict, banner:str) -> None:
+def _show_evaluation(doc:dict) -> None:
     "A table for each protocol."
-    from pneumo.evaluate import set_note
     from pneumo.search import retrieval_table
-    set_note(banner)
     for p,res in doc["protocols"].items():
         t = retrieval_table(res)
         t.insert(0, "saw labels", ["yes" if doc["saw_labels"].get(e) else "no" for e in t.index])

@@ -11,6 +11,7 @@ __all__ = ['TEXTS', 'QUERIES', 'WORDS', 'GLOSSARY', 'LEXICON', 'MINILM', 'LAYERS
 
 # %% ../nbs/08_embed.ipynb #f644caaa
 import difflib, hashlib, json, os, re
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -27,6 +28,7 @@ from torch import nn
 from .data import CLASSES, Xrays, atomic, load_data
 from .image import InputError
 from .model import WEIGHTS, create_model, load_model, read_header, to_tensor
+from .trust import trust_record
 
 # %% ../nbs/08_embed.ipynb #523f8cee
 def unit(
@@ -208,8 +210,9 @@ def of_state(self:Captions, y:int) -> str:
     "A part of the chest, or the picture as a whole, is clear or opaque; or is not the other."
     what = "part" if self.chance(.6) else "thing"
     is_so, is_not = ((f"bad {what}", f"good {what}"), (f"good {what}", f"bad {what}"))[1-y]
-    subject, way = self.one(what), self.rng.choice(3, p=[.5, .32, .18])
-    return (f"{subject} {self.one('is')} {self.one(is_so)}", f"{subject} {self.one('is not')} {self.one(is_not)}", self.one("not").replace("{a}", self.one(is_not)))[way]
+    subject, way = self.one(what), self.rng.choice(4, p=[.42, .28, .16, .14])
+    return (f"{subject} {self.one('is')} {self.one(is_so)}", f"{subject} {self.one('is not')} {self.one(is_not)}",
+            self.one("not").replace("{a}", self.one(is_not)), self.one("called").replace("{a}", self.one("bad thing" if y else "good thing")))[way]
 
 @patch
 def simple(self:Captions, y:int) -> str:
@@ -357,9 +360,13 @@ def _explained(d:torch.Tensor) -> torch.Tensor:
     "What can be said of an image from its decision (n, 1): four curves over it."
     return torch.cat([d, d*d, (2*d).tanh(), (d/2).tanh()], 1)
 
+def _joined(d:torch.Tensor, looks:torch.Tensor) -> torch.Tensor:
+    "Decision (n, 1) and appearance (n, dim-2) as vectors of length one, (n, dim)."
+    side = .6*(4*d).tanh() + .36*(d/5).tanh()    # at once on its side, and on to the heart of it as the odds grow
+    return torch.cat([side, (1-side*side).sqrt()*F.normalize(looks, dim=1), torch.zeros_like(d)], 1)
+
 class ImageHead(nn.Module):
-    "Features to the joint space: the decision, a shorter vector of appearance, and nothing in the place of doubt."
-    LOOKS = .3                # length of the appearance; the decision lies between -1 and 1
+    "Features to the joint space: the decision, appearance in what it leaves, and nothing in the place of doubt."
     def __init__(self,
         features:int,         # of the classifier
         dim:int,              # of the joint space
@@ -369,8 +376,7 @@ class ImageHead(nn.Module):
 
     def forward(self, f):
         d = self.decide(f)
-        looks = F.normalize(self.look(torch.cat([f, _explained(d)], 1)), dim=1)
-        return torch.cat([d.tanh(), self.LOOKS*looks, torch.zeros_like(d)], 1)
+        return _joined(d, self.look(torch.cat([f, _explained(d)], 1)))
 
 # %% ../nbs/08_embed.ipynb #s1im04
 @torch.no_grad()
@@ -378,12 +384,13 @@ def fit_image_head(
     f:torch.Tensor,           # (n, features) of training images
     last:nn.Linear,           # the classifier's last layer
     dim:int,                  # of the joint space
+    calibration:dict=None,    # slope and intercept of its calibrated log-odds; the raw ones when left out
 ) -> ImageHead:
-    "The classifier's decision, 3.4 at the median distance from its border, and the whitened principal components of what it leaves unexplained."
-    head, z = ImageHead(f.shape[1], dim), f@last.weight.T + last.bias
-    scale = z.abs().median()/3.4
-    head.decide.weight[:], head.decide.bias[:] = last.weight/scale, last.bias/scale
-    b = torch.cat([_explained(z/scale), torch.ones_like(z)], 1)
+    "The classifier's calibrated log-odds, and the whitened principal components of what they leave unexplained."
+    head, c = ImageHead(f.shape[1], dim), calibration or dict(slope=1., intercept=0.)
+    head.decide.weight[:], head.decide.bias[:] = c["slope"]*last.weight, c["slope"]*last.bias + c["intercept"]
+    d = head.decide(f)
+    b = torch.cat([_explained(d), torch.ones_like(d)], 1)
     by = torch.linalg.pinv(b) @ f                                # the features as the decision predicts them
     _,s,v = torch.linalg.svd(f-b@by, full_matrices=False)
     w = F.pad(v[:dim-2]/(s[:dim-2]/s[0]).clamp(.01)[:,None], (0,0,0,max(0, dim-2-len(v))))
@@ -394,7 +401,7 @@ def fit_image_head(
 @dataclass(frozen=True)
 class ClipConfig:
     "Every choice of training the joint space."
-    dim: int = 16             # of the joint space
+    dim: int = 64             # of the joint space
     captions: int = 16000     # different ones
     steps: int = 1200         # batches
     batch: int = 128          # stand-ins, and as many captions, in a batch
@@ -443,10 +450,8 @@ def _placed(t:torch.Tensor, dim:int) -> torch.Tensor:
 def _stand_ins(n:int, dim:int, rng) -> tuple[torch.Tensor,np.ndarray]:
     "Vectors as the image tower makes them, (n, dim), and their labels, both equally often."
     y = np.arange(n) % 2
-    d = np.tanh(np.abs(rng.normal(3.4, 1.7, n))) * (2*y-1)
-    looks = rng.standard_normal((n, dim-2))
-    e = np.c_[d, ImageHead.LOOKS*looks/np.linalg.norm(looks, axis=1, keepdims=True), np.zeros(n)]
-    return torch.from_numpy(e).float(), y
+    d = np.abs(rng.normal(6.5, 3, n)) * (2*y-1)     # log-odds
+    return _joined(torch.from_numpy(d).float()[:,None], torch.from_numpy(rng.standard_normal((n, dim-2))).float()), y
 
 def _window(order:np.ndarray, n:int, rng) -> np.ndarray:
     "`n` different items of a random stretch of `order`."
@@ -483,6 +488,15 @@ def _train_text(cfg:ClipConfig, minilm:MiniLM) -> TextHead:
     bar.close()
     return text
 
+@contextmanager
+def _one_thread():
+    "Sums that do not depend on how many threads share them."
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(n)
+
+@_one_thread()
 def train_pneumoclip(
     train:Xrays=None,            # the training split; PneumoniaMNIST's when left out
     path:str|Path=CLIP_WEIGHTS,  # the weights file to write
@@ -490,12 +504,12 @@ def train_pneumoclip(
     net:str|Path=WEIGHTS,        # the classifier under the image tower
     words:str|Path=None,         # take the text tower, and `cfg`, from this weights file; trained when left out
 ) -> Path:                       # the weights file
-    "Make the joint space: a few minutes on two cores, most of it reading captions; seconds with `words`."
+    "Make the joint space, on one thread so that it comes out the same again: a few minutes, most of it reading captions; seconds with `words`."
     train = train or load_data("pneumoniamnist")["train"]
     if words: cfg = ClipConfig(**read_header(words)["config"])
     tower, minilm = _pneumonet(net), MiniLM()
     text = _load_text(words) if words else _train_text(cfg, minilm)
-    image = fit_image_head(_features(tower, train).clone(), tower.last, cfg.dim)
+    image = fit_image_head(_features(tower, train).clone(), tower.last, cfg.dim, trust_record(tower.model))
     return _save_clip(path, image, text, minilm, config=asdict(cfg), pneumonet=tower.digest, data=train.digest, source=train.source)
 
 # %% ../nbs/08_embed.ipynb #cc275e14
