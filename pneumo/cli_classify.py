@@ -114,6 +114,7 @@ def train(
     data: Annotated[str, typer.Option(help="auto, pneumoniamnist, phantoms, an .npz file or a folder with normal/ and pneumonia/.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for weights, history and checkpoint.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    teacher: Annotated[list[Path], typer.Option(help="Begin from this .safetensors file and learn what it and further ones think on average; may be given again. The training's own options are then set by the method.")] = [],
     workers: Annotated[int, typer.Option(help="Processes that load batches; 0 is fastest here.")] = 0,
 ):
     """Train a classifier.
@@ -123,15 +124,20 @@ def train(
     `pneumo train --data pneumoniamnist --seed 0 --out runs/seed_0`
 
     `pneumo train --model efficientnet_b0 --image-size 64 --epochs 5`
+
+    `pneumo train --teacher runs/seed_0/model.safetensors --teacher runs/seed_1/model.safetensors --out runs/pupil_0`
     """
     from pneumo.data import load_data
-    from pneumo.train import TrainConfig, train as fit
+    from pneumo.model import load_model
+    from pneumo.train import TrainConfig, distil, train as fit, views
     from pneumo.trust import calibrate as fit_record
     cfg = TrainConfig(model=model, image_size=image_size, pretrained=pretrained, epochs=epochs, batch_size=batch_size, lr=lr,
                       weight_decay=weight_decay, loss=loss, patience=patience, seed=seed, workers=workers)
+    teachers = [load_model(f) for f in teacher]
     splits = load_data(data)
     if splits["train"].banner: say(splits["train"].banner)
-    fit(splits, cfg, out, resume)
+    if teachers: distil(teachers, views(teachers, splits["train"], cfg=cfg), splits["val"], cfg, out, resume)
+    else: fit(splits, cfg, out, resume)
     say("calibrating on validation images")
     fit_record(out/"model.safetensors", splits)
     print(f"weights: {out/'model.safetensors'}; measure them with: pneumo evaluate --weights {out/'model.safetensors'} --data {data}")

@@ -183,15 +183,16 @@ def class_weights(
     return torch.tensor(w/w.mean(), dtype=torch.float32)
 
 # %% ../nbs/03_model.ipynb #c65426fa
-LOSSES = ("ce", "focal", "balanced")
+LOSSES = ("ce", "focal", "balanced", "logit")
 
 def make_loss(
-    name:str,             # ce | focal | balanced
+    name:str,             # ce | focal | balanced, or logit: the targets are logits of other networks
     y:np.ndarray,         # (n,) training labels, for the class weights
     smoothing:float=0.,   # label smoothing: the target of a pneumonia is 1 - smoothing/2
 ):                        # (logits (n,), targets (n,)) → mean loss
     "A loss by name; raises InputError for an unknown one."
     if name not in LOSSES: raise InputError(f"unknown loss {name!r}; use {', '.join(LOSSES)}")
+    if name=="logit": return F.smooth_l1_loss
     w = class_weights(y)
     def loss(z, t):
         s = t*(1-smoothing) + smoothing/2

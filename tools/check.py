@@ -21,7 +21,7 @@ PARAMETERS = {
     "08_embed": dict(n_query=5),
     "09_search": dict(limit=60, n_vec=1000),
     "11_audit": dict(n_boot=100),
-    "20_classification": dict(epochs=1, seeds=[0], limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
+    "20_classification": dict(epochs=1, seeds=[0, 1], passes=1, limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
     "21_reports": dict(limit=60, n_boot=50, out=f"{RUNS}/21_reports"),
     "22_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, bench=[1000], out=f"{RUNS}/22_retrieval"),
     "23_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5], limit=160, n_boot=50, out=f"{RUNS}/23_robustness"),
