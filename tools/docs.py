@@ -133,6 +133,8 @@ def tabled(text):
             if not all(NUMERIC.fullmatch(c.get_text().strip()) for c in cells): continue
             from_right = len(cells[0].find_next_siblings("td")) + 1
             for cell in (*cells, *(h[-from_right] for h in heads if len(h) >= from_right)): cell["class"] = "num"
+        for cell in table.select("tbody th"):
+            if len(cell.get_text()) > 20: cell["class"] = "long"  # not a word a line on a phone
         for cell in table("td"):
             if cell.get_text(strip=True) in ("NaN", "nan", "None"): cell.string = "–"
             if cell.string and INTERVAL.search(cell.string):
