@@ -100,7 +100,7 @@ def as_command(text, known, module):
     rows = [parameter(p) for p in params if p.name != "help" and p.help]
     usage = " ".join([words, *(p.name.upper() for p in params if p.param_type_name == "argument"), "[OPTIONS]"])
     after = re.sub(r"(?:^`pneumo [^`\n]+`\s*)+", lambda e: "```bash\n" + re.sub(r"`\s*", "\n", e[0].replace("`pneumo", "pneumo")).strip() + "\n```\n", text[m.end():], flags=re.M)
-    head = f"### {words} {{#{m[1].lower()}}}\n\n```bash\n{usage}\n```\n"
+    head = f"### {words}\n\n```bash\n{usage}\n```\n"
     return text[:m.start()] + "\n".join([head, after, "", "| | | default |", "|---|---|---|", *rows, ""])
 
 
