@@ -18,7 +18,9 @@ DISCLAIMER = "Research software, not a medical device."
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
                   help=f"Chest X-rays of PneumoniaMNIST: classify them, report on them, find similar ones. {DISCLAIMER}")
 
-def say(text:str) -> None:
+def say(
+    text:str,   # one line
+) -> None:
     "A message for the person, not for the pipe."
     print(text, file=sys.stderr)
 
@@ -26,7 +28,7 @@ def _warn(message, *args, **kw): say(f"warning: {message}")
 
 # %% ../nbs/14_console.ipynb #b68ec358
 def main() -> None:
-    "The entry point: warnings and wrong inputs become one line each."
+    "The entry point: warnings and wrong inputs become one line each; a wrong input exits with 2."
     warnings.showwarning = _warn
     warnings.simplefilter("ignore")
     warnings.filterwarnings("always", module=r"pneumo\.|__main__", category=UserWarning)
@@ -42,8 +44,10 @@ def _files(path:Path) -> list[Path]:
     from pneumo.data import image_files
     return image_files(path) if path.is_dir() else [path]
 
-def read_files(paths:list[Path]):
-    "Files that can be read, their images, and how many could not; each of those is reported."
+def read_files(
+    paths:list[Path],   # files, and folders that are searched
+) -> tuple:             # the files that could be read, their (28, 28) uint8 images, how many could not
+    "Read X-rays; what cannot be read is named on stderr and left out."
     from tqdm import tqdm
     from pneumo.image import InputError, read_xray
     good, x, bad = [], [], 0

@@ -93,8 +93,9 @@ def find_pneumoniamnist() -> Path|None: # the .npz file, None when it cannot be 
 
 # %% ../nbs/02_data.ipynb #29a080d3
 def _download(root:Path) -> None:
-    "Let medmnist download the file into `root`; quietly does nothing without a network."
-    import medmnist, socket
+    "Let medmnist download the file into `root`; does nothing without a network."
+    import medmnist, socket, sys
+    print(f"downloading PneumoniaMNIST (4 MB) into {root}", file=sys.stderr)
     root.mkdir(parents=True, exist_ok=True)
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)

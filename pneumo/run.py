@@ -78,16 +78,20 @@ def fingerprint(
 
 # %% ../nbs/13_run.ipynb #b2ff1fa7
 @contextmanager
-def _watch(out:Path, progress:bool=True):
-    "Tell each epoch that training writes below `out` while the block runs."
+def _watch(out:Path, progress:bool=True, patience:float=60):
+    "Tell each epoch that training writes below `out` while the block runs, and that it still runs after so many seconds of silence."
     if not progress: yield; return
     from tqdm import tqdm
     done, seen = Event(), {f: f.stat().st_mtime for f in out.glob("*/history.json")}
     def look():
-        while not done.wait(2):
+        start = told = time.time()
+        while not done.wait(min(2, patience)):
+            if time.time()-told > patience:
+                told = time.time()
+                tqdm.write(f"  still at it after {(told-start)/60:.0f} min", file=sys.stderr)
             for f in out.glob("*/history.json"):
                 if f.stat().st_mtime==seen.get(f): continue
-                seen[f], last = f.stat().st_mtime, json.loads(f.read_text())[-1]
+                seen[f], told, last = f.stat().st_mtime, time.time(), json.loads(f.read_text())[-1]
                 tqdm.write(f"  {f.parent.name}: epoch {last['epoch']}, validation loss {last['val_loss']:.3f}, AUC {last['val_auc']:.4f}", file=sys.stderr)
     t = Thread(target=look, daemon=True)
     t.start()

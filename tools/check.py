@@ -193,6 +193,9 @@ def site():
     pages = {p.resolve(): Page(p) for p in docs.SITE.rglob("*.html")}
     betrayed = [p.name for p in pages if str(ROOT) in p.read_text(encoding="utf-8")]
     assert not betrayed, f"a path of this machine in {', '.join(betrayed)}"
+    sources = {p.stem: {m for link in page.links for m in re.findall(r"/pneumo/(\w+)\.py#L", link)} for p, page in pages.items()}
+    strayed = [f"{stem} → {', '.join(found)}" for stem, found in sources.items() if found - {stem}]
+    assert not strayed, f"the source of another module: {'; '.join(strayed)}"
     dead = []
     for path, page in pages.items():
         for link in sorted(page.links):

@@ -1,5 +1,5 @@
 "Build the site from the stored outputs into _docs/: with Quarto where it is on the PATH, with smalldocs otherwise."
-import os, re, shutil, subprocess, sys
+import html, os, re, shutil, subprocess, sys, textwrap
 from pathlib import Path
 
 import nbformat, smalldocs.site, typer, yaml
@@ -19,7 +19,7 @@ PROC, SITE, STAGE = Path("_proc"), Path("_docs"), Path("runs/site")
 NUMBER = re.compile(r"\b\d+[a-zA-Z0-9]*_(?=\w+\.ipynb)")
 LINK = re.compile(rf'(?<=\]\()(?:\./)?{NUMBER.pattern}|(?<=href=")(?:\./)?{NUMBER.pattern}')
 FONT = re.compile(r"@import\s*(url\()?[\"']?https?://fonts\.[^)\"']*[\"']?\)?;")
-INTERVAL = re.compile(r"\((?:[−-]?[\d.,]+) ?[–-] ?(?:[−-]?[\d.,]+)\)")  # `(0.926–0.963)`
+INTERVAL = re.compile(r"\([−-]?[\d.,]+ ?%? ?[–-] ?[−-]?[\d.,]+ ?%?\)")  # `(0.926–0.963)`, `(86.2%–91.0%)`
 NUMERIC = re.compile(r"(?:[−+±-]?\d[\d.,]*(?:e[+-]?\d+)?[ %]*)?|–|nan|NaN")
 OPTION = re.compile(r"^#\|\s*(label|fig-cap)\s*:\s*(.+)\n?", re.M)
 
@@ -87,20 +87,29 @@ def commands():
 def parameter(p):
     "One row of a command's table: its name, its meaning and its default."
     name = ", ".join(f"`{o}`" for o in p.opts) if p.param_type_name == "option" else f"`{p.name.upper()}`"
-    default = p.show_default if isinstance(p.show_default, str) else "" if p.default in (None, False, ()) else p.default
-    return f"| {name} | {(p.help or '').replace('|', chr(92) + '|')} | {default} |"
+    default = p.show_default if isinstance(p.show_default, str) else "" if p.default is None or p.default is False else p.default
+    text = re.sub(r"(?<![\w`])--[a-z][\w-]*", r"`\g<0>`", p.help or "").replace("|", r"\|")  # or two hyphens become a dash
+    return f"| {name} | {text} | {'' if default in ([], ()) else default} |"
 
 
-def as_command(text, known):
-    "What nbdev shows of the function behind a command, as the help of that command."
-    m = re.search(r"/(\w+)\.py#L\d+\).*?(### (\w+)\n\n```python\n.*?\n```\n)", text, re.S)
-    if not m or (m[1], m[3]) not in known: return text
-    words, params = known[m[1], m[3]]
+def as_command(text, known, module):
+    "What nbdev shows of the function behind a command of this module, as the help of that command."
+    m = re.search(r"### (\w+)\n\n```python\n.*?\n```\n", text, re.S)
+    if not m or (module, m[1]) not in known: return text
+    words, params = known[module, m[1]]
     rows = [parameter(p) for p in params if p.name != "help" and p.help]
     usage = " ".join([words, *(p.name.upper() for p in params if p.param_type_name == "argument"), "[OPTIONS]"])
-    after = re.sub(r"(?:^`pneumo [^`\n]+`\s*)+", lambda e: "```bash\n" + re.sub(r"`\s*", "\n", e[0].replace("`pneumo", "pneumo")).strip() + "\n```\n", text[m.end(2):], flags=re.M)
-    head = f"### {words} {{#{m[3].lower()}}}\n\n```bash\n{usage}\n```\n"
-    return text[:m.start(2)] + "\n".join([head, after, "", "| | | default |", "|---|---|---|", *rows, ""])
+    after = re.sub(r"(?:^`pneumo [^`\n]+`\s*)+", lambda e: "```bash\n" + re.sub(r"`\s*", "\n", e[0].replace("`pneumo", "pneumo")).strip() + "\n```\n", text[m.end():], flags=re.M)
+    head = f"### {words}\n\n```bash\n{usage}\n```\n"
+    return text[:m.start()] + "\n".join([head, after, "", "| | | default |", "|---|---|---|", *rows, ""])
+
+
+def sourced(text, module):
+    "The source of what this module shows: nbdev looks a name up in the whole package, and a command is often named like a function."
+    m = re.search(r"/(\w+)\.py#L\d+(?=\).*?^### (\w+)$)", text, re.S | re.M)
+    if not m or m[1] == module or not (path := Path(f"pneumo/{module}.py")).exists(): return text
+    line = next((n for n, code in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if re.match(rf"(def|class) {m[2]}\b", code)), None)
+    return text if line is None else f"{text[:m.start()]}/{module}.py#L{line}{text[m.end():]}"
 
 
 def unbroken(text):
@@ -116,21 +125,32 @@ def tabled(text):
     for table in page("table"):
         heads = table.thead("tr") if table.thead else []
         if len(heads) > 1 and not any(c.get_text(strip=True) for c in heads[-1]("th")[1:]):  # pandas' name of the index
-            corner, name = heads[-2].th, heads[-1].th
-            if not corner.get_text(strip=True): corner.string = name.get_text(strip=True); heads[-1].extract()
+            corner, name = heads[-2].th, heads[-1].extract().th
+            corner.string = " / ".join(filter(None, (c.get_text(strip=True) for c in (name, corner))))
         rows = [row("td") for row in table("tr") if row("td")]
         heads = [row(["th", "td"]) for row in table("tr") if not row("td")]
         for cells in zip(*rows):
             if not all(NUMERIC.fullmatch(c.get_text().strip()) for c in cells): continue
             from_right = len(cells[0].find_next_siblings("td")) + 1
             for cell in (*cells, *(h[-from_right] for h in heads if len(h) >= from_right)): cell["class"] = "num"
+        for cell in table.select("tbody th"):
+            if len(cell.get_text()) > 20: cell["class"] = "long"  # not a word a line on a phone
         for cell in table("td"):
+            if cell.get_text(strip=True) in ("NaN", "nan", "None"): cell.string = "–"
             if cell.string and INTERVAL.search(cell.string):
                 cell.replace_with(BeautifulSoup(INTERVAL.sub(r"<span class='interval'>\g<0></span>", str(cell)), "html.parser"))
     return str(page)
 
 
-def tidy(nb, site_url, anchors, known, study=False):
+def drawn(output):
+    "A table drawn with lines keeps its columns and scrolls; other text may wrap."
+    text = output.get("text", "") if output.get("name") == "stdout" else "".join(output.get("data", {}).values()) if list(output.get("data", {})) == ["text/plain"] else ""
+    if not re.search("[─━]", text): return output
+    text = re.sub(r"^[^─━│┃\n]{100,}$", lambda line: textwrap.fill(line[0], 96), text, flags=re.M)
+    return nbformat.v4.new_output("display_data", {"text/html": f'<pre class="drawn">{html.escape(text)}</pre>'})
+
+
+def tidy(nb, module, site_url, anchors, known, study=False):
     "Mend the links and the tables of one processed notebook, cite its sources, and drop what nbdev leaves in it for Quarto alone."
     number_figures(nb)
     shown = []  # every text that may cite: (what holds it, its key)
@@ -141,11 +161,12 @@ def tidy(nb, site_url, anchors, known, study=False):
         if study and directive(cell, "echo") != "false": cell.source = f"#| code-fold: true\n{cell.source}"
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"  # of the imports that nbdev executed
                         and not (list(o.get("data", {})) == ["text/plain"] and o.data["text/plain"].startswith("<Figure size"))]
+        cell.outputs = list(map(drawn, cell.outputs))
         data = [o.data for o in cell.outputs if "data" in o]
         for d in (d for d in data if "text/html" in d): d["text/html"] = tabled(d["text/html"])
         shown += [(d, "text/markdown") for d in data if "text/markdown" in d]
     cited = set()
-    for holder, key in shown: holder[key] = references.link(local(unbroken(aligned(as_command(holder[key], known))), site_url, anchors), cited)
+    for holder, key in shown: holder[key] = references.link(local(unbroken(aligned(as_command(sourced(holder[key], module), known, module))), site_url, anchors), cited)
     if cited: nb.cells.append(nbformat.v4.new_markdown_cell(references.section(cited)))
 
 
@@ -187,7 +208,7 @@ def build():
     processed = {path: nbformat.read(path, 4) for path in PROC.glob("*.ipynb")}
     anchors, known = set().union(*map(documented, processed.values())), commands()
     for path, nb in processed.items():
-        tidy(nb, site_url, anchors, known, study=path.name[0] in STUDY)
+        tidy(nb, NUMBER.sub("", path.name).removesuffix(".ipynb"), site_url, anchors, known, study=path.name[0] in STUDY)
         path.unlink()
         nbformat.write(nb, path.with_name(NUMBER.sub("", path.name)))
     configure(cfg, site_url)

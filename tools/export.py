@@ -30,14 +30,15 @@ def colab(name, cfg):
 
 
 def stamp():
-    "Write the cells of `colab` below the title of every notebook; the address comes from settings.ini alone."
+    "Write the cells of `colab` below the title of every notebook, the address from settings.ini alone, and drop what no page shows."
     cfg = get_config()
     for path in Path("nbs").glob("*.ipynb"):
         nb = json.loads(path.read_text(encoding="utf-8"))  # not through nbformat, which writes every cell another way
         title, *rest = [c for c in nb["cells"] if not c.get("id", "").startswith("colab-")]
         cells = [title, *colab(path.name, cfg), *rest]
-        if cells == nb["cells"]: continue
-        text = json.dumps({**nb, "cells": cells}, sort_keys=True, indent=1, ensure_ascii=False)
+        metadata = {k: v for k, v in nb["metadata"].items() if k != "widgets"}  # the state of progress bars, anew in each run
+        if cells == nb["cells"] and metadata == nb["metadata"]: continue
+        text = json.dumps({**nb, "cells": cells, "metadata": metadata}, sort_keys=True, indent=1, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
 
