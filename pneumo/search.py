@@ -52,11 +52,11 @@ def make_faiss(
     ip, cells = faiss.METRIC_INNER_PRODUCT, _cells(n)
     if kind=="flat": index = faiss.IndexFlatIP(d)
     if kind=="fp16": index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_fp16, ip)
-    if kind=="hnsw": index = faiss.IndexHNSWFlat(d, 32, ip); index.hnsw.efConstruction, index.hnsw.efSearch = 80, 64
+    if kind=="hnsw": index = faiss.IndexHNSWFlat(d, 32, ip); index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
     if kind=="ivf": index = faiss.index_factory(d, f"IVF{cells},Flat", ip)
     if kind=="ivfpq": index = faiss.index_factory(d, f"IVF{cells},PQ{_parts(d)}x8", ip)
     if kind in ("ivf", "ivfpq"):
-        index.nprobe = max(1, min(cells, round(.75*cells**.5)+4))
+        index.nprobe = max(1, min(cells, round(2.8*cells**.5)))
         index.cp.max_points_per_centroid, index.cp.niter = 64, 8
         index.cp.min_points_per_centroid = 1
     if kind=="ivfpq": index.pq.cp.min_points_per_centroid, index.pq.cp.max_points_per_centroid, index.pq.cp.niter = 1, 64, 8
