@@ -19,7 +19,7 @@ from .audit import audit, read_report
 from .data import CLASSES, atomic, load_data, save_json
 from .explain import enlarge, heatmap, overlay, places
 from .image import InputError, read_image, read_xray, reduce28
-from .trust import assess
+from .trust import assess, written
 
 # %% ../nbs/12_case.ipynb #a1200011
 def majority(
@@ -197,7 +197,7 @@ INDEX = """{% extends "base" %}{% block title %}{{ cases|length }} case sheets{%
 {% endfor %}</tbody></table></div></main>{% endblock %}"""
 DISCLAIMER = "Made by pneumo. Research software, not a medical device: no diagnosis or treatment may rest on it."
 _pages = jinja2.Environment(loader=jinja2.DictLoader(dict(base=BASE, sheet=SHEET, index=INDEX)), autoescape=True, undefined=jinja2.StrictUndefined)
-_pages.filters["chance"] = lambda p: "over 0.99" if p>.995 else "under 0.01" if p<.005 else f"{p:.2f}"   # never as certain
+_pages.filters["chance"] = written
 
 # %% ../nbs/12_case.ipynb #a1200033
 def _data_uri(im, kind="PNG"):

@@ -102,10 +102,11 @@ def _sheets(files, x, out, records, strategy, index, k, weights, prevalence, as_
     import numpy as np
     from pneumo.case import make_cases, write_cases
     from pneumo.model import load_model
+    from pneumo.trust import written
     cases = make_cases(files, np.stack(x), load_model(weights) if weights else None, prevalence, records, strategy, index, k)
     pages = write_cases(cases, out, progress=True)
     if as_json: return print(json.dumps([dict({k: v for k,v in c.items() if k!="arrays"}, page=str(p)) for c,p in zip(cases, pages)], indent=1, ensure_ascii=False, default=str))
     if missing := cases[0]["similar_missing"]: say(missing)
     for c,p in zip(cases, pages):
-        print(f"{c['name']}: {c['classifier']['label']} {c['classifier']['probability']:.2f}" + (f"; needs a human look: {'; '.join(c['reasons'])}" if c["needs_look"] else ""))
+        print(f"{c['name']}: {c['classifier']['label']} {written(c['classifier']['probability'])}" + (f"; needs a human look: {'; '.join(c['reasons'])}" if c["needs_look"] else ""))
     print(f"{sum(c['needs_look'] for c in cases)} of {len(cases)} need a human look; open {pages[-1]}. {DISCLAIMER}")

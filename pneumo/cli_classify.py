@@ -85,8 +85,9 @@ def _doubt(rows:list[dict], messages:list[str]) -> None:
 # %% ../nbs/15_cli_classify.ipynb #fbeda303
 def _cells(r:dict) -> list[str]:
     "One row as text."
-    interval = "" if r["low"] is None else f" ({r['low']:.3f}–{r['high']:.3f})"
-    return [r["file"], f"{r['probability']:.3f}{interval}", r["label"], r["refer_reason"] or ("" if r["calibrated"] else "not calibrated")]
+    from pneumo.trust import written
+    interval = "" if r["low"] is None else f" ({written(r['low'], 3)} to {written(r['high'], 3)})"
+    return [r["file"], written(r["probability"], 3) + interval, r["label"], r["refer_reason"] or ("" if r["calibrated"] else "not calibrated")]
 
 def _table(rows:list[dict]) -> None:
     "Predictions as a table for a terminal."

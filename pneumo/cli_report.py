@@ -33,12 +33,13 @@ def explain(
     `pneumo explain scans/ --out maps --json`
     """
     from pneumo.image import InputError
+    from pneumo.trust import written
     if out.is_file(): raise InputError(f"{out} is a file; give a folder")
     good, x, bad = read_files(paths)
     rows = _explain(good, x, weights, method, size, out) if good else []
     if as_json: print(json.dumps(rows, indent=1, ensure_ascii=False))
     elif rows:
-        for r in rows: print(f"{r['file']}: {r['label']}, {r['probability']:.2f}{', ' + r['words'] if r['side'] else ''} → {r['picture']}")
+        for r in rows: print(f"{r['file']}: {r['label']}, {written(r['probability'])}{', ' + r['words'] if r['side'] else ''} → {r['picture']}")
         say(DISCLAIMER)
     if bad: raise typer.Exit(1 if good else 2)
 

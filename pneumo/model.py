@@ -192,7 +192,9 @@ def make_loss(
 ):                        # (logits (n,), targets (n,)) → mean loss
     "A loss by name; raises InputError for an unknown one."
     if name not in LOSSES: raise InputError(f"unknown loss {name!r}; use {', '.join(LOSSES)}")
-    if name=="logit": return F.smooth_l1_loss
+    if name=="logit":
+        if np.issubdtype(np.asarray(y).dtype, np.integer): raise InputError("loss logit learns the logits of other networks, not labels; see `distil`, or `pneumo train --teacher`")
+        return F.smooth_l1_loss
     w = class_weights(y)
     def loss(z, t):
         s = t*(1-smoothing) + smoothing/2

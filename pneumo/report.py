@@ -17,7 +17,7 @@ import numpy as np
 from .data import CLASSES
 from .explain import enlarge, places
 from .image import InputError
-from .trust import assess
+from .trust import assess, written
 
 # %% ../nbs/10_report.ipynb #08e732a8
 PROMPTS = {
@@ -88,14 +88,10 @@ def make_records(
             for n,i in enumerate(ids)]
 
 # %% ../nbs/10_report.ipynb #dd5669a9
-def _decimals(p:float) -> str:
-    "A probability that is never written as certain."
-    return "under 0.001" if p<.001 else "over 0.999" if p>.999 else f"{p:.3f}"
-
 def _chance(e) -> str:
     "The probability, with its interval when there is one."
-    p = f"probability of pneumonia {_decimals(e['probability'])}"
-    return p if e.get("low") is None else f"{p} (95 % interval {_decimals(e['low'])} to {_decimals(e['high'])})"
+    p = f"probability of pneumonia {written(e['probability'], 3)}"
+    return p if e.get("low") is None else f"{p} (95 % interval {written(e['low'], 3)} to {written(e['high'], 3)})"
 
 def _site(place) -> str: return ("" if place["side"]=="bilateral" else "the ") + place["words"]
 

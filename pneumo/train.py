@@ -316,7 +316,7 @@ def views(
         for b,_ in _loader(d, cfg, g):
             x.append((255*augment(b, cfg.zoom, cfg.shift)).round().byte())
             z.append(_mean_logit(teachers, x[-1].float()/255, cfg))
-        bar.update("")
+        bar.update(f"{sum(map(len, x)):,} images")
     bar.close()
     return Xrays(torch.cat(x).squeeze(1).numpy(), torch.cat(z).numpy(), d.source, "train")
 
