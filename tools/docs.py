@@ -136,7 +136,7 @@ def tabled(text):
         for cell in table.select("tbody th"):
             if len(cell.get_text()) > 20: cell["class"] = "long"  # not a word a line on a phone
         for cell in table("td"):
-            if cell.get_text(strip=True) in ("NaN", "nan", "None"): cell.string = "–"
+            if cell.get_text(strip=True) in ("NaN", "nan", "None", "<NA>"): cell.string = "–"
             if cell.string and INTERVAL.search(cell.string):
                 cell.replace_with(BeautifulSoup(INTERVAL.sub(r"<span class='interval'>\g<0></span>", str(cell)), "html.parser"))
     return str(page)
