@@ -65,8 +65,10 @@ Weights = Annotated[Optional[Path], typer.Option(help="A .safetensors file of `p
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]   # what several commands take
 
 # %% ../nbs/14_console.ipynb #c4c3db19
-def call(*args, **env) -> tuple[int,str,str]: # arguments of the command; environment variables to add
-    "Run the installed `pneumo` in a process of its own, as a person does: exit status, stdout, stderr."
+def call(
+    *args, **env
+) -> tuple[int,str,str]: # exit status, stdout, stderr
+    "Run the installed `pneumo` on these arguments in a process of its own, as a person does; `env` joins the environment."
     import subprocess
     plain = {k: v for k,v in os.environ.items() if "COLOR" not in k} | {"NO_COLOR": "1", "TERM": "dumb"}
     r = subprocess.run([Path(sys.executable).with_name("pneumo"), *map(str, args)], capture_output=True, text=True, env=plain | env)

@@ -149,10 +149,11 @@ def _figure(m) -> dict:
     return {k: float(m[k]) for k in ("value","low","high","sd") if m.get(k) is not None} if isinstance(m, dict) else {"value": float(m)}
 
 def _shown(f:dict) -> str:
-    "`0.944 ± 0.003 (0.925–0.960)`."
-    v = f["value"]
-    text = f"{v:,.0f}" if v.is_integer() and abs(v)>1 else f"{v:.3f}"
-    if "sd" in f: text += f" ± {f['sd']:.3f}"
+    "`0.944 ± 0.003 (0.925–0.960)`; a deviation below half a thousandth takes a digit more, none where there is none."
+    v, sd = f["value"], f.get("sd", 0)
+    digits = 4 if 0 < sd < .0005 else 3
+    text = f"{v:,.0f}" if v.is_integer() and abs(v)>1 else f"{v:.{digits}f}"
+    if sd: text += f" ± {sd:.{digits}f}"
     return text + (f" ({f['low']:.3f}–{f['high']:.3f})" if f.get("high", 0)-f.get("low", 0) > 1e-9 else "")
 
 # %% ../nbs/13_run.ipynb #7a4695e6

@@ -20,7 +20,7 @@ NUMBER = re.compile(r"\b\d+[a-zA-Z0-9]*_(?=\w+\.ipynb)")
 LINK = re.compile(rf'(?<=\]\()(?:\./)?{NUMBER.pattern}|(?<=href=")(?:\./)?{NUMBER.pattern}')
 FONT = re.compile(r"@import\s*(url\()?[\"']?https?://fonts\.[^)\"']*[\"']?\)?;")
 INTERVAL = re.compile(r"\([−-]?[\d.,]+ ?%? ?[–-] ?[−-]?[\d.,]+ ?%?\)")  # `(0.926–0.963)`, `(86.2%–91.0%)`
-NUMERIC = re.compile(r"(?:[−+±-]?\d[\d.,]*(?:e[+-]?\d+)?[ %]*)?|–|nan|NaN")
+NUMERIC = re.compile(r"(?:[−+±-]?\d[\d.,]*(?:e[+-]?\d+)?[ %]*)?|–|nan|NaN|None|<NA>")
 OPTION = re.compile(r"^#\|\s*(label|fig-cap)\s*:\s*(.+)\n?", re.M)
 
 
@@ -68,6 +68,7 @@ def aligned(text):
     def one(m):
         plain = re.sub(r"\[`([^`]+)`\]\([^)]+\)", r"\1", m[0]).replace(":NoneType=None", "=None").replace(f"{ROOT}/", "")
         plain = re.sub(r"^def (?=[A-Z])", "class ", plain)
+        plain = re.sub(r"(?<==)([A-Z]\w+)\(\w+=[^()]*\)", r"\1()", plain)  # a default that says every field of its class
         parts = [line.partition("# ") for line in plain.splitlines()]
         width = max((len(code.rstrip()) for code, mark, _ in parts if mark and len(code) < 48), default=0)
         return "\n".join(f"{code.rstrip():<{width}}  # {comment}" if mark else code for code, mark, comment in parts)
@@ -84,12 +85,17 @@ def commands():
     return dict(walk(typer.main.get_command(app), "pneumo"))
 
 
+def private(cell):
+    "Does a cell show a method of a class that is nobody's business?"
+    return any(re.search(r"^### _", o.data.get("text/markdown", ""), re.M) for o in cell.get("outputs", []) if "data" in o)
+
+
 def parameter(p):
-    "One row of a command's table: its name, its meaning and its default."
+    "One row of a command's table, as cells: its name, its meaning and its default."
     name = ", ".join(f"`{o}`" for o in p.opts) if p.param_type_name == "option" else f"`{p.name.upper()}`"
     default = p.show_default if isinstance(p.show_default, str) else "" if p.default is None or p.default is False else p.default
     text = re.sub(r"(?<![\w`])--[a-z][\w-]*", r"`\g<0>`", p.help or "").replace("|", r"\|")  # or two hyphens become a dash
-    return f"| {name} | {text} | {'' if default in ([], ()) else default} |"
+    return name, text, "" if default in ([], ()) else str(default)
 
 
 def as_command(text, known, module):
@@ -100,8 +106,10 @@ def as_command(text, known, module):
     rows = [parameter(p) for p in params if p.name != "help" and p.help]
     usage = " ".join([words, *(p.name.upper() for p in params if p.param_type_name == "argument"), "[OPTIONS]"])
     after = re.sub(r"(?:^`pneumo [^`\n]+`\s*)+", lambda e: "```bash\n" + re.sub(r"`\s*", "\n", e[0].replace("`pneumo", "pneumo")).strip() + "\n```\n", text[m.end():], flags=re.M)
+    columns = 3 if any(default for *_, default in rows) else 2
+    rows = [("", "", "default"), ("---",)*3, *rows]
     head = f"### {words}\n\n```bash\n{usage}\n```\n"
-    return text[:m.start()] + "\n".join([head, after, "", "| | | default |", "|---|---|---|", *rows, ""])
+    return text[:m.start()] + "\n".join([head, after, "", *(f"| {' | '.join(row[:columns])} |" for row in rows), ""])
 
 
 def sourced(text, module):
@@ -113,12 +121,13 @@ def sourced(text, module):
 
 
 def unbroken(text):
-    "Markdown tables whose intervals do not break across lines."
+    "Markdown in which no option of a command breaks after its hyphens, nor an interval in a table."
+    text = re.sub(r"(?<!`)(`--?[a-z][\w-]*`)(?!`)", r"[\1]{.option}", text)
     return re.sub(r"^\|.*", lambda row: INTERVAL.sub(r"[\g<0>]{.interval}", row[0]).replace(" ± ", "\u00a0±\u00a0"), text, flags=re.M)
 
 
-def tabled(text):
-    "HTML tables with numbers to the right, as their headers are, and intervals that do not break; one style for all."
+def tabled(text, study=False):
+    "HTML tables with numbers to the right, as their headers are, and intervals that do not break; one style for all. A study's headers are words."
     if "<table" not in text: return text
     page = BeautifulSoup(text.replace(" ± ", "\u00a0±\u00a0"), "html.parser")
     for style in page("style", string=re.compile(r"\.dataframe ")): style.extract()  # they reach every table of the page
@@ -135,6 +144,8 @@ def tabled(text):
             for cell in (*cells, *(h[-from_right] for h in heads if len(h) >= from_right)): cell["class"] = "num"
         for cell in table.select("tbody th"):
             if len(cell.get_text()) > 20: cell["class"] = "long"  # not a word a line on a phone
+        for cell in table("th") if study else []:
+            if re.fullmatch("[a-z]+(_[a-z]+)+", cell.get_text()): cell.string = cell.get_text().replace("_", " ")
         for cell in table("td"):
             if cell.get_text(strip=True) in ("NaN", "nan", "None", "<NA>"): cell.string = "–"
             if cell.string and INTERVAL.search(cell.string):
@@ -146,13 +157,23 @@ def drawn(output):
     "A table drawn with lines keeps its columns and scrolls; other text may wrap."
     text = output.get("text", "") if output.get("name") == "stdout" else "".join(output.get("data", {}).values()) if list(output.get("data", {})) == ["text/plain"] else ""
     if not re.search("[─━]", text): return output
-    text = re.sub(r"^[^─━│┃\n]{100,}$", lambda line: textwrap.fill(line[0], 96), text, flags=re.M)
+    text = re.sub(r"^[^─━│┃\n]{100,}$", lambda line: textwrap.fill(line[0], 96), text.strip("\n").rstrip(), flags=re.M)
     return nbformat.v4.new_output("display_data", {"text/html": f'<pre class="drawn">{html.escape(text)}</pre>'})
+
+
+def joined(outputs):
+    "Lines that a cell printed one after another, as one output."
+    kept = []
+    for o in outputs:
+        if kept and o.get("name") == kept[-1].get("name") == "stdout": kept[-1] = nbformat.v4.new_output("stream", name="stdout", text=kept[-1].text + o.text)
+        else: kept.append(o)
+    return kept
 
 
 def tidy(nb, module, site_url, anchors, known, study=False):
     "Mend the links and the tables of one processed notebook, cite its sources, and drop what nbdev leaves in it for Quarto alone."
     number_figures(nb)
+    nb.cells = [c for c in nb.cells if not private(c)]
     shown = []  # every text that may cite: (what holds it, its key)
     for cell in nb.cells:
         if cell.cell_type == "raw": cell.source = re.sub(r"^output-file: .*\n", "", cell.source, flags=re.M)
@@ -161,9 +182,9 @@ def tidy(nb, module, site_url, anchors, known, study=False):
         if study and directive(cell, "echo") != "false": cell.source = f"#| code-fold: true\n{cell.source}"
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"  # of the imports that nbdev executed
                         and not (list(o.get("data", {})) == ["text/plain"] and o.data["text/plain"].startswith("<Figure size"))]
-        cell.outputs = list(map(drawn, cell.outputs))
+        cell.outputs = list(map(drawn, joined(cell.outputs)))
         data = [o.data for o in cell.outputs if "data" in o]
-        for d in (d for d in data if "text/html" in d): d["text/html"] = tabled(d["text/html"])
+        for d in (d for d in data if "text/html" in d): d["text/html"] = tabled(d["text/html"], study)
         shown += [(d, "text/markdown") for d in data if "text/markdown" in d]
     cited = set()
     for holder, key in shown: holder[key] = references.link(local(unbroken(aligned(as_command(sourced(holder[key], module), known, module))), site_url, anchors), cited)
