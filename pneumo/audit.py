@@ -191,7 +191,7 @@ VOCABULARY = {
     "other": {"cardiomegaly": "cardiomegaly|enlarged heart|enlarged cardiac silhouette|cardiac enlargement|enlarged|big heart|large heart|heart is big|heart looks big|heart is large|heart looks large|heart appears large|heart is bigger|heart looks bigger|heart appears bigger",
               "fracture": "fracture|fractures", "scoliosis": "scoliosis", "hilar prominence": "hilar prominence|prominent hila"},
     "normal": {
-        "normal": "normal|normally|nl|unremarkable|within normal limits|within the normal limits|age-appropriate|appropriate for age|wnl|nad|healthy|no finding|no findings|nothing unusual|nothing worrying|nothing concerning|nothing alarming|nothing suspicious|nothing of concern|nothing wrong|"
+        "normal": "normal|normally|nl|unremarkable|inconspicuous|within normal limits|within the normal limits|age-appropriate|appropriate for age|wnl|nad|healthy|no finding|no findings|nothing unusual|nothing worrying|nothing concerning|nothing alarming|nothing suspicious|nothing of concern|nothing wrong|"
                   "nothing abnormal|nothing pathological|nothing pathologic|fine|lungs ok|lung ok|lungs are ok|lung is ok|looks okay|look okay|looks ok|appears okay|seems okay|looks alright|as they should|as it should|clean|good condition|negative chest|negative study|negative examination|negative radiograph",
         "clear": "clear|" + "|".join(f"{how}{gap}{what}" for how in ("well","freely","normally","fully","evenly","symmetrically","adequately","equally","nicely") for gap in " -" for what in ("aerated","ventilated"))},
     "abnormal": {
@@ -213,18 +213,18 @@ NEGATED = dict(
         "nothing to|nothing|rather than|instead of|as opposed to|unlikely to|unlikely that|unlikely there|not likely that|doubtful that|doubt that|doubt this is|doubt it is|doubt it's|doubt there is|doubt this represents|improbable that|unlikely pneumonia|less likely to|less likely pneumonia|least likely pneumonia|fails to|fail to|failed to|rules out|excludes|"
         "unable to identify|not able to identify|unable to see|unable to detect|unable to find|not able to see|no longer|resolution of|resolved|cannot see|cannot identify|can not see|cannot find|cannot detect|low probability of|low likelihood of|"
         "low suspicion for|low suspicion of|against",
-    following_negations="is improbable|improbable|cannot be identified|can't be identified|can not be identified|could not be identified|cannot be seen|can't be seen|could not be seen|cannot be detected|could not be detected|"
+    following_negations="doesn't hold|does not hold|no longer holds|is withdrawn|is improbable|improbable|cannot be identified|can't be identified|can not be identified|could not be identified|cannot be seen|can't be seen|could not be seen|cannot be detected|could not be detected|"
         "not what|not the case|is gone|are gone|has gone|have gone|has disappeared|have disappeared|is absent|are absent|absent|not seen|not identified|not present|not evident|not detected|not visible|not visualized|not visualised|"
         "not noted|not demonstrated|not supported|not apparent|not appreciated|not observed|not favoured|not favored|not suspected|not likely|not indicated|"
         "not shown|not found|not suggested|not a concern|is unlikely|are unlikely|unlikely|is less likely|less likely|is the least likely|least likely|ruled out|excluded|has resolved|"
         "have resolved|has cleared|have cleared|resolved|is negative|negative|isn't seen|aren't seen|isn't present|none",
-    termination=", normal|, clear|, unremarkable|, healthy|, only|, just|, merely|but|however|although|though|except|apart from|aside from|nevertheless|yet|which|whereas|while|;|:|and the|and there|, there|, the|, consistent|"
+    termination="notwithstanding|, normal|, clear|, unremarkable|, healthy|, only|, just|, merely|but|however|although|though|except|apart from|aside from|nevertheless|yet|which|whereas|while|;|:|and the|and there|, there|, the|, consistent|"
         ", compatible|, suggest|, suggesting|, suggestive|, likely|, possible|, possibly|, probable|, probably|probably|, findings|, this|, these|, both|, lungs|"
         ", or it|, or this|and i|and we|and it|, heart|, in keeping|and both|and is|and are|shows|demonstrates|reveals|exhibits|indicates|, with|with the exception|, favoring|, favouring|because|"
         "due to|, concerning|, worrisome|, suspicious|and lungs|and clear|and lung|and appears|and appear|, so|so|, i|, we|, most|, representing|, indicating|, may|"
         "and consistent|and resembles|and looks|and look|and findings|, compared|, as|so the|likely ,")
 HEDGED = dict(
-    pseudo_negations="most likely|may or may not have been|seen in the right|seen in the left|seen in the lower|seen in the upper|seen in the mid|seen in the middle|seen in the lung|seen in the lungs|seen in the image|seen in the base|seen in the bases|"
+    pseudo_negations="to the question|the question is|the question whether|this question|your question|most likely|may or may not have been|seen in the right|seen in the left|seen in the lower|seen in the upper|seen in the mid|seen in the middle|seen in the lung|seen in the lungs|seen in the image|seen in the base|seen in the bases|"
         "seen in the perihilar|seen in the retrocardiac|seen in both|seen in bilateral|seen in right|seen in left|seen in this|seen in it|seen in one|seen in multiple",
     preceding_negations="I considered|query|what looks like|what appears to be|what appears as|presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|possible|possibly|possible diagnoses|possible causes|moderate suspicion|intermediate suspicion|some suspicion|moderate probability|intermediate probability|moderate likelihood|can be caused by|could be caused by|may be caused by|may|might|could|cannot exclude|can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|"
         "cannot rule out|can not rule out|can't rule out|can't exclude|could not exclude|not exclude|not rule out|does not exclude|do not exclude|question of|"
@@ -235,7 +235,7 @@ HEDGED = dict(
     following_negations="cannot be excluded|cannot be ruled out|can not be excluded|can not be ruled out|can't be excluded|can't be ruled out|"
         "cannot be entirely excluded|cannot be completely excluded|cannot be fully excluded|cannot be definitively excluded|cannot be definitively ruled out|"
         "cannot be completely ruled out|cannot be entirely ruled out|could not be excluded|not excluded|not entirely excluded|not completely excluded|"
-        "not be excluded|not be ruled out|not ruled out|which might be a|which may be a|which could be a|which might be due|which may be due|which could be due|would explain|might be nothing|may be nothing|could be nothing|was considered|were considered|can be accepted|can be confirmed|can be diagnosed|can be established|is conceivable|conceivable|is possible|are possible|is also possible|is a possibility|remains possible|remains a possibility|"
+        "not be excluded|not be ruled out|not ruled out|which might be a|which may be a|which could be a|which might be due|which may be due|which could be due|would explain|might be nothing|may be nothing|could be nothing|was considered|were considered|can be accepted|can be confirmed|can be diagnosed|can be established|could produce|could explain|could account|could look|could give|could cause|may produce|may explain|may account|may look|may give|may cause|might produce|might explain|might account|might look|might give|might cause|can produce|can explain|can account|can look|can give|can cause|is conceivable|conceivable|is possible|are possible|is also possible|is a possibility|remains possible|remains a possibility|"
         "is questionable|is equivocal|is uncertain|is indeterminate|can be missed|could be missed|may be missed|might be real|may be real|could be real|may not be real|might be an artefact|may be an artefact|could be an artefact|might be an artifact|may be an artifact|could be an artifact|may be artifactual|could be artifactual|may be present|might be present|"
         "could be present|possible|versus|vs|vs.|cannot be confirmed|can not be confirmed|is in the differential|is inconclusive|in question|"
         "should be considered|is considered|may be considered|is a consideration|is a concern|remains a concern|on the differential|needs to be excluded|should be excluded|must be excluded|to be excluded|is difficult to exclude",
@@ -270,8 +270,8 @@ def find(
 # %% ../nbs/11_audit.ipynb #a1100031
 SECTIONS = {name: _rx(*words) for name,words in dict(
     body=(r"^(?:model|ai|vlm|medgemma|generated|llm) ?(?:output|report|response|reading|answer)",),
-    quoted=(r"\b(?:cnn|classifier|network|ai|algorithm|model|ground[- ]?truth|gt|actual|reference|gold)\b", r"\b(?:true|predicted) (?:label|class|diagnosis)", r"^predicted", r"^(?:verdict|label|diagnosis|answer) (?:supplied|provided|given|received)|^(?:supplied|provided|given|received|upstream) (?:verdict|label|diagnosis|answer)"),
-    ignored=(r"technique|indication|history|clinical(?! (?:impression|assessment|conclusion|interpretation))|comparison|recommend|disclaimer|\bplan\b|patient|\bdate\b|^exam|limitation|^note|quality|evidence$|^evidence|"
+    quoted=(r"\b(?:cnn|classifier|network|ai|algorithm|model|ground[- ]?truth|gt|actual|reference|gold)\b", r"\b(?:true|predicted) (?:label|class|diagnosis)", r"^predicted", r"^(?:the )?draft\b|\b(?:second|first|other) reader\b|\b\w{2,12}net\b", r"^(?:verdict|label|diagnosis|answer) (?:supplied|provided|given|received)|^(?:supplied|provided|given|received|upstream) (?:verdict|label|diagnosis|answer)"),
+    ignored=(r"technique|indication|history|^supporting|clinical(?! (?:impression|assessment|conclusion|interpretation))|comparison|recommend|disclaimer|\bplan\b|patient|\bdate\b|^exam|limitation|^note|quality|evidence$|^evidence|"
              r"^(?:important|other|additional|key) considerations|similar|retriev|neighbo|prompt|instruction|^options?$|^choices$|^question|format|(?<!label )(?<!class )\bname\b|\bage\b|\bsex\b|"
              r"gender|\bview|next steps|follow(?!ing)|^important|reason for|confidence|positioning|rotation|inspiration|exposure|^source|^thought|^input|^task|^example",),
     differential=(r"differential|alternative|considerations|^possibilities|ranked|less likely|possible diagnos",),
@@ -290,7 +290,7 @@ def section_of(
 
 # %% ../nbs/11_audit.ipynb #a1100033
 _ITEM = r"(?:[-•]\s*|\(?(?:\d{1,2}|[a-h])[.)]\s+|(?:step|q|a|question)\s*\d+\s*[-:.)]+\s*|\d{1,2}:\s*)"
-HEADING = re.compile(rf"^\s*(?:{_ITEM})*(?P<key>[A-Za-z?][^.:!?\n]{{0,70}}?)\s*(?::|(?<=\w)\s+-\s+(?=[A-Z]))\s*(?P<rest>.*)$", re.I|re.S)
+HEADING = re.compile(rf"^\s*(?:{_ITEM})*(?P<key>[A-Za-z?][^.:!?\n]{{0,70}}?)\s*(?::|(?<=\w)\s+-\s+(?=(?-i:[A-Z])))\s*(?P<rest>.*)$", re.I|re.S)
 ALONE = re.compile(r"^\W*(?:\d+[.)]\s*)?((?:overall |final |radiographic |radiology |chest x-?ray |clinical |key )?(?:findings?|impressions?|conclusions?|observations?|summary|assessment|"
                    r"diagnosis|interpretation|recommendations?|disclaimer|technique|comparison|history|indication|differential(?: diagnos[ie]s)?|answer|lungs|lung fields|heart|"
                    r"mediastinum|pleura|bones|report))\W*$", re.I)
@@ -325,7 +325,7 @@ class Sentence(NamedTuple):
 _FINE, _ILL = r"(?:normal|clear|no|none|absent|negative|false)", r"(?:pneumonia|abnormal|yes|present|positive|opacit\w+|consolidation|enlarged|true|other)"
 OPTIONS = _rx(rf"^(?=.{{0,160}}$)(?!\s*\|)(?:[^:\n]{{0,60}}:)?\W*(?=.*\b{_FINE}\b)(?=.*\b{_ILL}\b)\w[\w ]*(?:\s*[|/]\s*\w[\w ]*)+\W*$",   # a choice that nobody made
               r"^\W*(?:normal|pneumonia)\W*(?:\bor\b|,)\W*(?:normal|pneumonia)\W*$")
-NOT_A_KEY = re.compile(r"(?:there|this|these|the (?:right|left|lungs?|image)|it|i|not|no|we|here)\b", re.I)
+NOT_A_KEY = re.compile(r"(?:there|this|these|the (?:right|left|lungs?|image)|it|i|not|no|we|here)\b|my \w+ reading\b", re.I)
 
 # %% ../nbs/11_audit.ipynb #b1100034
 def _heading(s):
@@ -356,6 +356,7 @@ def split(
         else: lead = line.strip().rstrip(":") if LEAD.match(line) and not section_of(line) else ""
         for s in _pieces(_table_line(line).strip()):
             k, rest = _heading(in_english(s))
+            if k and (inner := _heading(rest))[0] and section_of(inner[0])=="quoted": k, rest = inner   # "Report: Ground truth: …"
             if k:
                 now = section_of(k)
                 if now in ("ignored","findings","bones","airways") and find(k) and GROUP[find(k)[0][0]]!="abnormal": now = None
@@ -383,10 +384,10 @@ ADVICE = _rx(r"(?:[,;(]|\band\b|\bfor\b)?\s*\bclinical(?:ly)? correlat.*", r"\bc
 DISCLAIM = _rx(r"\birresponsible\b|\bask (?:a|an|the|your|his|her)\b|\bI (?:do not|don't|should not|shouldn't|would rather not) (?:comment|give|provide|offer|make|judge|decide)\b|\bdecision that I\b", r"\b(?:am|'m) (?:not )?(?:an?|the) (?:\w+ )?(?:doctor|medical|ai|radiologist|language|large|physician|healthcare)", r"\bas an? (?:\w+ )?(?:ai|language model|llm)\b", r"not (?:a )?(?:medical advice|substitute|intended|replace|qualified)",
     r"does not replace", r"\b(?:cannot|can't|can not|unable to|not able to|couldn't|won't|not possible to|ability to) (?:\w+ ){0,2}(?:give|provide|offer|make|replace|interpret|analy[sz]e|view|see (?:the|any|an) (?:image|x-?ray|picture)|"
     r"access|help|assist|diagnose|write|fulfil|generate|comply)", r"\bconsult|\bseek\b|\bsee (?:a|your|an) (?:\w+ ){0,2}(?:doctor|physician|professional|radiologist|provider|specialist|clinician|p(?:a)?ediatrician|gp|expert)\b|\b(?:(?:speak|talk) (?:to|with)|contact|visit) (?:a|your|an) ", r"healthcare (?:professional|provider)", r"educational|informational",
-    r"\bonly (?:an? )?(?:qualified |trained |licensed )?(?:radiologist|doctor|medical|healthcare)", r"\bshould (?:always |only )?be (?:diagnosed|interpreted|read|reviewed)", r"\bupload|\bno image (?:was|is|has)|\bonce you\b|\battach",
+    r"\bonly (?:an? )?(?:qualified |trained |licensed )?(?:radiologist|doctor|medical|healthcare)", r"\bshould (?:always |only )?be (?:diagnosed|interpreted|read|reviewed)", r"\bupload|\bno image (?:was|is|has)|\b(?:once|as soon as) (?:you|I|we)\b|\battach",
     r"\bI (?:will|can|could) (?:then |also )?(?:look|describe|help|write|provide|try|explain)", r"\bsorry\b|\bapologi[sz]e", r"(?:definitive|final) diagnosis (?:requires|can only|should|must|cannot)")
-DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?:\w+ly |often |best )?(?:diagnosed|treated)\b|\btreatment (?:includes|is|with|consists)\b", r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))", r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b", r"^\W*(?:an? )?(?!(?:the|this|that|these|those|such|left|right|\d+) )(?:\w+ )?(?:consolidation|infiltrate|opacity|effusion|pneumonia)(?: (?:on|in) an? [\w-]+)? (?:is|means|refers to) (?:an? |one of |the )(?:\w+ ){0,2}(?:region|area|part|term|sign|name|condition|disease|leading|common\w*|infection|inflammation|state)\b", r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"^\W*pneumonia can (?!be\b|not\b|also be\b)", r"\bpneumonia (?:can|may) (?:range|vary|develop|affect|spread|occur|be (?:caused|serious|dangerous|life|fatal|deadly|treated|mild|severe|hard|difficult)|cause)\b", r"\btends? to (?:be|appear|show|look|cause|affect|produce)\b", r"(?<!the )(?<!these )(?<!both )\b(?:healthy|normal) lungs (?:look|appear|are|show|would|should)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"^(?!.*\b(?:this|that|these|those) (?:\w+ ){0,2}(?:area|patch|spot|shadow|region|part|side)).*\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
-    r"(?<!what one )(?<!as one )\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"(?<!what )(?<!as )(?<!than )\b(?:one|I|you|we)(?:'d| would)(?: \w+)? (?:expect|want to (?:see|find)|hope to (?:see|find))\b", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^,]*\b(?:would|should|typically|usually|often|is|are)\b",
+DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?:\w+ly |often |best )?(?:diagnosed|treated)\b|\btreatment (?:includes|is|with|consists)\b", r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))", r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b", r"^\W*(?:an? )?(?!(?:the|this|that|these|those|such|left|right|\d+) )(?:\w+ )?(?:consolidation|infiltrate|opacity|effusion|pneumonia)(?: (?:on|in) an? [\w-]+)? (?:is|means|refers to) (?:an? |one of |the )(?:\w+ ){0,2}(?:region|area|part|term|sign|name|condition|disease|leading|common\w*|infection|inflammation|state)\b", r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"^\W*pneumonia can (?!be\b|not\b|also be\b)", r"\bpneumonia (?:can|may) (?:range|vary|develop|affect|spread|occur|be (?:caused|serious|dangerous|life|fatal|deadly|treated|mild|severe|hard|difficult)|cause)\b", r"\btends? to (?:be|appear|show|look|cause|affect|produce)\b", r"^\W*an? (?:healthy|normal) lung (?:is|looks?|appears?|has|shows?|contains?)\b", r"(?<!the )(?<!these )(?<!both )\b(?:healthy|normal) lungs (?:look|appear|are|show|would|should)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"^(?!.*\b(?:this|that|these|those) (?:\w+ ){0,2}(?:area|patch|spot|shadow|region|part|side)).*\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
+    r"(?<!what one )(?<!as one )\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"(?<!what )(?<!as )(?<!than )\b(?:one|I|you|we)(?:'d| would)(?: \w+)? (?:expect|want to (?:see|find)|hope to (?:see|find))\b", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^.;]*\b(?:would|should|typically|usually|often|is|are)\b",
     r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude", r"\b(?:pneumonia|normal|healthy)(?: (?:label|case|film|study|chest|lung|x-?ray|image|diagnosis))? would\b(?! (?:be|seem|fit|have been) (?:my|the|a|best|better|right))", r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
 INDETERMINATE = _rx(r"\b(?!(?:cannot|unable to|not able to) (?:identify|discern) any)(?:cannot|can't|can not|could not|unable|not able|impossible|not possible|difficult|hard|challenging|insufficient|not suitable|too \w+(?: or \w+)?|limits? (?:the )?(?:ability|assessment))(?: (?:for|me))*(?: to)? (?:\w+ ){0,2}(?:be )?(?:\w+ )?"
     r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|(?<!be )identif|classif|categori|label|interpretation|diagnosis)\w*", r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
@@ -405,7 +406,7 @@ BUT = re.compile(r"[;,]?\s*\b(?:but|however|although|though|whereas)\b\s*", re.I
 UNLIKE = re.compile(r"^\W*(?:unlike|in contrast to|as opposed to)\b[^,]*,(?: which [^,]*,)?\s*", re.I)
 GLANCE = re.compile(r"^\W*(?:initially|at first|on first|at a glance)\b", re.I)   # what stands before the "but" is thought better of
 FIRST_PERSON = re.compile(r"\b(?:I|I'm|my|me)\b|\brequires? an? (?:trained|qualified|licensed)")
-CONDITIONAL = re.compile(r"^\W*(?:if|were|had|when (?=(?:an?|one|you|someone|somebody|people|children|there(?:'s| is| are))\b))\b([^,;]*),[^,;]*", re.I)   # "If this were pneumonia, there would be consolidation"
+CONDITIONAL = re.compile(r"^\W*(?:if|were|had|should (?=(?:the|this|it|there)\b)|when (?=(?:an?|one|you|someone|somebody|people|children|there(?:'s| is| are))\b))\b([^,;]*),[^,;]*", re.I)   # "If this were pneumonia, there would be consolidation"
 CONCEDED = re.compile(r"^\W*(?:while|although|though|even though|whilst)\b([^,;]{3,160}),\s*(?=(?:\S+\s+){2})", re.I)   # "While I cannot be certain, …"
 ANSWERED = re.compile(r"^\W*(?:yes|no|y|n)\s*[,.:;-]+\s+", re.I)
 
@@ -456,7 +457,8 @@ WHOLE = _rx(r"^\s*(?:chest|lungs\b|lung fields|x-?ray|radiograph|study|exam)")
 SIDE = _rx(r"\b(left|right)\b")
 BOTH = _rx(r"\b(?:bilateral\w*|both|either|bibasilar|bibasal|left and (?:the )?right|right and (?:the )?left)\b")
 PARTIAL = _rx(r"\b(?:lobar|focal|bacterial|viral|large|dense|frank|gross|new|other|further|additional|confluent|segmental|complicating)\b")
-LIKE_NORMAL = _rx(r"\b(?:compared (?:with|to)|unlike|than|differ\w* from|in contrast to|relative to)\s+(?:(?:an?|the|what is)\s+)?$")
+ADJECTIVE = _rx(r"(?:fine|clean) (?:[a-z]+ )?(?:details?|structures?|lines?|print|markings|texture|reticul\w*|nodul\w*|crackles|edges?|borders?)\b")   # "fine detail"
+LIKE_NORMAL = _rx(r"\b(?:on|in) an? (?:\w+ )?$", r"\b(?:compared (?:with|to)|unlike|than|differ\w* from|in contrast to|relative to)\s+(?:(?:an?|the|what is)\s+)?$")
 FIRM = _rx(r"\b(?:clearly|definitely|certainly|obviously|undoubtedly|no doubt)\b")
 NEITHER = _rx(r"\bnot (?:\w+ )?normal\b[^.;]{0,40}\b(?:not|nor)\b[^.;]{0,20}\bpneumonia\b", r"\bnot (?:\w+ )?pneumonia\b[^.;]{0,40}\b(?:not|nor)\b[^.;]{0,20}\bnormal\b")
 NOT_OUT = _rx(r"\b(?:cannot|can't|could not|not|n't|unable|hard|difficult)\b[^.;]{0,40}\b(?:exclud\w+|rul\w+|dismiss\w*) (?:it|this|that)\b")   # "no definite pneumonia, but I cannot exclude it"
@@ -512,7 +514,8 @@ def mentions(
         if g in ("lung","other","vague") and re.search(r"(?i)\bnormal $", text[:i]): continue
         if text[i:j].lower()=="enlarged" and not OTHER_ANATOMY.search(f"{s.key} {text}"): continue
         if f=="opacity" and SHADOW.search(text[max(0, i-25):j]) or g in ("opacity","vague") and not maybe and (STRUCTURE.search(text[j:]) or BUT_STRUCTURE.search(text[j:])): continue
-        if g=="normal" and LIKE_NORMAL.search(text[:i]): continue
+        if g=="normal" and (LIKE_NORMAL.search(text[:i]) or ADJECTIVE.match(text[i:])): continue
+        if text[i:j].lower()=="pneumonias" and not no: continue   # "where most pneumonias hide": in general
         if g in ("normal","abnormal") and not about_lungs(text, i, j, s.key): continue
         part = _clause(text, i)
         doubt = INDETERMINATE.search(text)
@@ -544,13 +547,13 @@ def value_status(
     return next((status for status,rx in (("hedged",MAYBE), ("denied",NO), ("asserted",YES)) if rx.search(text)), None)
 
 # %% ../nbs/11_audit.ipynb #a1100051
-QUOTE = _rx(r"\b(?:AI|software|system|tool) (?:tool |model )?(?:sa(?:ys|id)|call\w*|flag\w*|report\w*|suggest\w*|predict\w*|thinks?)\b", r"\b(?:(?:previous|prior|earlier|original|referral) (?:report|note|reading)|radiologist's (?:report|note|reading|opinion)) (?:sa(?:ys|id)|mention\w*|state[sd]?|calls?|called|suggest\w*|conclude[sd]?|describe[sd]?)\b", r"\b(?:cnn|classifier|ground[- ]truth|(?:the|true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
+QUOTE = _rx(r"\b(?:draft|second reader|first reader|other reader|the machine)\b", r"\b(?:be|been|was|were|is|are|got|gets?) flagged\b", r"\b(?:reader|trainee|registrar|student|intern|author|resident|colleague)(?:'s|s)? (?:[\w-]+ ){0,3}(?:wrote|writes|stated?s?|conclu\w+|read|reads|noted|called|objection|verdict|opinion)\b", r"\bthey wrote\b", r"\b(?:AI|software|system|tool) (?:tool |model )?(?:sa(?:ys|id)|call\w*|flag\w*|report\w*|suggest\w*|predict\w*|thinks?)\b", r"\b(?:(?:previous|prior|earlier|original|referral) (?:report|note|reading)|radiologist's (?:report|note|reading|opinion)) (?:sa(?:ys|id)|mention\w*|state[sd]?|calls?|called|suggest\w*|conclude[sd]?|describe[sd]?)\b", r"\b(?:cnn|classifier|ground[- ]truth|(?:the|true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
             r"(?:deep learning )?model(?:'s)?|(?:model|classifier)'?s? prediction|similar (?:cases?|images?)|retrieved|neighbou?rs?|label(?:l)?ed|the prediction|predicted|diagnosis (?:of \w+ )?provided|its (?:call|verdict|decision|output)|it (?:calls|predicts|classifies))\b", r"\b(?:true|gt|pred|actual)\s*=",
             r"\b(?:clinicians?|clinician|referrers?|parents?|mother|father|doctors?|physicians?|p(?:a)?ediatricians?|colleagues?|residents?|department|team)(?:'s?)? (?:[\w-]+ ){0,4}(?:suspect|believ|think|thought|request|ask|wonder|worr|quer|concern|diagnos|sa(?:id|ys)|call)\w*(?! (?:this|it|that|these|such)\b)")
-AGREE = _rx(r"\b(?:agree|agrees|concur|concurs|consistent with|in (?:keeping|line|agreement|accord|concordance) with|support(?:s|ed|ive)?|confirm(?:s|ed)?|align(?:s|ed)?|match(?:es)?|corroborat\w+|correspond\w*|correct|accurate|plausible|reasonable)\b")
-OPPOSE = _rx(r"\b(?:false[- ](?:positive|negative|alarm)s?|not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
+AGREE = _rx(r"\bI (?:\w+ )?(?:second|share|echo|endorse|side with|go along with)\b", r"\b(?:agree|agrees|concur|concurs|consistent with|in (?:keeping|line|agreement|accord|concordance) with|support(?:s|ed|ive)?|confirm(?:s|ed)?|align(?:s|ed)?|match(?:es)?|corroborat\w+|correspond\w*|correct|accurate|plausible|reasonable)\b")
+OPPOSE = _rx(r"\b(?:false[- ](?:positive|negative|alarm)s?|not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|mistaken|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
 DISAGREE = _rx(r"\bdisagree|\b(?:not|n't) (?:agree|concur|share|support\w*)\b|\b(?:wrong|incorrect|mistaken|false negative)\b")
-CONCURS = _rx(r"\b(?:that|this|it)(?:'s| is| was| seems| looks) (?:\w+ )?(?:a false (?:alarm|positive|negative)|wrong|incorrect|mistaken|correct|right|not (?:correct|right))\b", r"(?:^\W*|\b(?:and|but|so)\b[^.;]{0,60}\b)(?:I|we)(?:'d| would| must| do)? (?:\w+ )?(?:agree|concur|disagree)\b(?! (?:that|on)\b)")
+CONCURS = _rx(r"\b(?:that|this|it)(?:'s| is| was| seems| looks) (?:\w+ )?(?:a false (?:alarm|positive|negative)|wrong|incorrect|mistaken|correct|right|not (?:correct|right))\b", r"(?:^\W*|\b(?:and|but|so)\b[^.;]{0,60}\b)(?:I|we)(?:'d| would| must| do)? (?:\w+ )?(?:agree|concur|disagree|second|side|go along)\b(?! (?:that|on)\b)")
 UNDECIDED = _rx(r"\bneither (?:\w+ )?(?:confirm|support|agree|endorse|refute|reject|back)\w*", r"\b(?:cannot|can't|can not|could not|couldn't|unable to) (?:decide|choose|settle|(?:say|tell) which)\b", r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
 
 def quoted_verdict(
@@ -568,7 +571,7 @@ def unquote(
     part = next((c for c in CLAUSE.split(text) if QUOTE.search(c)), text)
     if m := CONCURS.search(text): part = f"{part} {m[0]}"   # "The label is normal, and having looked, I agree"
     verdict = quoted_verdict(text) or verdict
-    own = drop_clauses(text, QUOTE)
+    own = drop_clauses(re.sub(r"\band (?=that\b|I\b)", ", ", text), QUOTE)
     if any(GROUP[f] in ("pneumonia","opacity","normal","abnormal") for f,*_ in find(own)): return own, None
     if UNDECIDED.search(text): return "pneumonia", "hedged"
     if verdict and OPPOSE.search(part): return ("pneumonia", "asserted") if verdict=="normal" and DISAGREE.search(part) else (verdict, "denied")   # of two classes, it is the other
@@ -599,7 +602,7 @@ def odds(
 # %% ../nbs/11_audit.ipynb #a1100061
 CONCLUDES = _rx(r"^(?:overall|in (?:conclusion|summary|short)|therefore|thus|hence|to (?:summari[sz]e|conclude)|final(?:ly)?\b|so,|i (?:would |do )?(?:classify|conclude|believe|agree|disagree|concur)|my (?:overall |final )?(?:assessment|impression|conclusion|answer|diagnosis|verdict|reading)|"
                 r"the (?:final |overall |most likely |correct )?(?:answer|diagnosis|verdict|conclusion|impression)\b)", r"\bI would classify\b", r"\btherefore\b|\bin conclusion\b|\bin my opinion\b")
-FIRST = _rx(r"^\W*(?:initially|at first|on first|first impression|at a glance|my first)\b", r"\b(?:my|the) (?:earlier|previous|prior|initial|first|original) (?:response|answer|reply|statement|message|assessment)\b|\b(?:earlier|previously|before) I (?:had )?(?:stated|said|wrote|claimed|described|reported|called)\b|\bI (?:had )?(?:earlier|previously|initially|wrongly|mistakenly|incorrectly) (?:stated|said|wrote|claimed|described|reported|called|read)\b")   # what is thought better of
+FIRST = _rx(r"^\W*(?:initially|at first|on first|first impression|at a glance|my first)\b", r"\b(?:my|the) (?:earlier|previous|prior|initial|first|original) (?:response|answer|reply|statement|message|assessment)\b|\b(?:earlier|previously|before) I (?:had )?(?:stated|said|wrote|claimed|described|reported|called)\b|\bwhat I (?:had )?(?:described|called|took|read|reported|labelled|thought)\b|\bI (?:had )?(?:earlier|previously|initially|wrongly|mistakenly|incorrectly) (?:stated|said|wrote|claimed|described|reported|called|read)\b")   # what is thought better of
 SECOND = _rx(r"^\W*(?:correction|actually|wait|on (?:closer|second|further|careful|re-?)[\w-]* ?(?:look|inspection|review|examination|reflection|thought|scrutiny)?|looking (?:again|closer|more closely)|on reflection|re-?examining|having looked again)\b")
 BARE = re.compile(r"^\W*(?:\d+[.)]\s*)?(?:\w\d*\s*:)?\s*(?:(?:the|my) (?:\w+ )?answer (?:is|would be) )?(yes|no|y|n|positive|negative)\b\W*$", re.I)
 CHANCE = re.compile(r"\b(?:confidence|probability|likelihood|chance|suspicion|risk)\b[^.]{0,30}\bpneumonia\b[^.]{0,15}\b(?:is|seems|appears|remains) (?:\w+ )?(?:(low|small|minimal|negligible)|(high))\b", re.I)
@@ -611,10 +614,10 @@ KIND = _rx(r"^\W*(?:\w+\s*:)?\W*(?:(?:most likely|probably|likely|it is|this is)
 REPLY = {"No": _rx(r"^\W*(?:none(?: of (?:these|those|them|the above))?|there (?:isn't|is not|aren't|is none|are none)|it (?:isn't|is not|doesn't|does not)|i (?:don't|do not) (?:think|believe) so|not (?:really|that i can see)|i (?:see|saw|find|found) (?:none|no such thing)|nope)\W*$"),
          "Yes": _rx(r"^\W*(?:there is|it (?:is|does)|i (?:think|believe) so|yep|yeah|indeed)\W*$")}
 ASKED = _rx(r"^\W*(?:you (?:asked|ask|want\w*|would like)|(?:the|your) (?:question|task|prompt) (?:is|was|asks?)) (?:\w+ ){0,4}(?:whether|if)\b")
-RHETORICAL = _rx(r"^(?!.*\bagainst\b)\W*what (?:\w+ ){0,4}?(?:would|should|could)\b")
+RHETORICAL = _rx(r"^(?!.*\b(?:against|have)\b)\W*what (?:\w+ ){0,4}?(?:would|should|could)\b")
 VERB = _rx(r"\b(?:is|are|was|were|has|have|there|I|we|see\w*|shows?|looks?|appears?|no|not|yes)\b|n't\b|'s\b")
 SEARCHED = _rx(r"\b(?:look|search|check|examin|screen|assess)\w* for (?P<what>[^.;]{3,160}?)(?:,? (?:and|but) (?:I )?(?:found|find|saw|see|there (?:is|are|was|were)) (?:none|nothing|no)\b|[ ,-]+(?:is|are) (?:\w+ )?(?:missing|absent|lacking|not (?:here|there|seen|present|found))\b)")
-NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these|this|that|them|which|those)|there) (?:is|are|was|were) (?:\w+ )?(?:missing|absent|lacking|none|not (?:seen|present|visible|the case|found|here|observed)|(?<=of these are )seen)\b", r"\b(?:none|neither)(?: of (?:these|this|that|them|those|which|the two))? (?:is|are|was|were) (?:seen|present|visible|found|observed|here|there)\b", r"\b(?:I|we) (?:see|saw|find|found) (?:none|no such)\b", r"\b(?:can't|cannot|can not|couldn't|could not|don't|do not|didn't|did not) (?:\w+ )?(?:find|see|spot|detect|identify|make out) (?:\w+ )?(?:such|of (?:these|that|this|them|those))\b",
+NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these|this|that|them|which|those)|there) (?:is|are|was|were) (?:\w+ )?(?:missing|absent|lacking|none|not (?:seen|present|visible|the case|found|here|observed)|(?<=of these are )seen)\b", r"\b(?:none|neither)(?: of (?:these|this|that|them|those|which|the two))? (?:is|are|was|were|(?:can|could) be) (?:seen|detected|present|visible|found|observed|here|there)\b", r"\b(?:I|we) (?:see|saw|find|found) (?:none|no such)\b", r"\b(?:can't|cannot|can not|couldn't|could not|don't|do not|didn't|did not) (?:\w+ )?(?:find|see|spot|detect|identify|make out) (?:\w+ )?(?:such|of (?:these|that|this|them|those))\b",
             r"\bnone of (?:[\w-]+ ){1,3}(?:is|are|was|were) (?:\w+ )?(?:there|here|seen|present|visible|found|met|fulfilled)\b", r"\b(?:empty-handed|in vain|to no avail)\b|\bdr[ae]w a blank\b")
 NO_SIGN = _rx(r"\b(?:no|without|not any|insufficient|little|not enough)\b[^.;]{0,30}\b(?:of|for) (?:it|this|that|these|any)\W*$")
 OPEN = _rx(r"\bits (?:presence|existence) (?:is|remains) (?:not (?:certain|sure|clear)|uncertain|unclear|doubtful)\b", r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
@@ -662,6 +665,8 @@ def read_sentence(
             return [m._replace(status="denied" if LIKELIHOOD.search(s.shown) else "hedged" if MODAL.search(text) else "asserted") for m in named]
         status = value_status(text)
         if status and not (status!="denied" and any(GROUP[f] in ("pneumonia","opacity","normal") for f,*_ in find(text))): return [m._replace(status=status, side=side_of(text)) for m in named]
+    if RHETORICAL.match(s.key): return []
+    if quoted and re.search(r"(?i)\b(?:agree|concur)", s.key) and (status := value_status(text)): return [note(quoted, status)]
     if RANK.get(s.section, 1)>=3 and re.match(r"^\W*(positive|negative)\W*$", text, re.I) and not PARTIAL.search(s.key): return [note("pneumonia", value_status(text))]
     return mentions(text, s, rank)
 
@@ -684,12 +689,13 @@ def _bare_answers(bare, questions):
 def read_sentences(
     sentences:list[Sentence],
     questions:list[str]=(),    # the prompt's, for bare answers
+    quoted:str=None,           # the verdict that the prompt passes on
 ) -> list[Mention]:
     "What all sentences claim, in order, each once."
-    out, bare, seen, quoted, asked, loose, imagined = [], [], set(), None, None, [], False
+    out, bare, seen, asked, loose, imagined = [], [], set(), None, [], False
     if len(questions)==1 and sentences and re.match(r"(?i)\W*(?:yes|no)\b\W", sentences[0].text): asked = Sentence("body", "", questions[0].strip(), questions[0].strip())
     for s in sentences:
-        if s.section=="quoted" and not re.search(r"(?i)agree", s.key): quoted = quoted_verdict(s.text) or quoted; continue
+        if s.section=="quoted" and not re.search(r"(?i)agree", s.key) and not CONCURS.search(s.text): quoted = quoted_verdict(s.text) or quoted; continue
         if s[:3] in seen and not BARE.match(s.text): continue
         seen.add(s[:3])
         if asked and RHETORICAL.match(asked.text) and not VERB.search(s.text): imagined = True; continue   # "What would it look like? A white patch."
@@ -738,7 +744,7 @@ def decide(
     if seen: return ("uncertain", seen+whole+left, True) if whole or left else ("pneumonia", seen, False)
     if perhaps: return "uncertain", perhaps, False
     if bad := by("denied", "normal"): return "uncertain", bad, True
-    if (good if not lung else [m for m in good if not m.partial]) and not by("hedged", "normal"): return "normal", good+unseen, False
+    if (good if not lung else [m for m in good if not m.partial and not m.side]) and not by("hedged", "normal"): return "normal", good+unseen, False
     if unseen and not lung: return "normal", unseen, False
     rest = lung + by("asserted", "abnormal", "other") + by("hedged", "abnormal", "normal", "other", "indeterminate") + unseen
     return ("uncertain", rest, True) if rest else (None, [], True)
@@ -840,7 +846,8 @@ def read_report(
     plain, notes = clean(text, prompt or "")
     asked = {s.shown for s in split(clean(prompt)[0]) if " " in s.text} if prompt else set()
     sentences = [s for s in split(plain) if s.shown not in asked]
-    found = read_sentences(sentences, _questions(prompt or ""))
+    told = {v for s in split(clean(prompt)[0]) if (QUOTE.search(s.shown) or s.section=="quoted") and (v := quoted_verdict(s.shown))} if prompt else ()
+    found = read_sentences(sentences, _questions(prompt or ""), next(iter(told)) if len(told)==1 else None)
     claim, carry = claim_of(found)
     if claim=="uncertain" and "loop" in notes and {m.group for m in carry} >= {"pneumonia","normal"}: claim, carry = "unreadable", []
     sections = [s for s in dict.fromkeys(s.section for s in sentences) if s not in ("body","quoted","ignored")]
