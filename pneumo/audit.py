@@ -4,26 +4,30 @@
 
 # %% auto #0
 __all__ = ['CLAIMS', 'MAX_CHARS', 'THOUGHT', 'VERDICT', 'TURN', 'TOKEN', 'BOXED', 'PLACEHOLDER', 'PLAIN', 'TICKS', 'CHOICES',
-           'LETTER', 'LEGEND', 'NUMERAL', 'LOOP', 'TWICE', 'KINDS', 'WHOLE_WORDS', 'FOREIGN', 'GLOSSARY', 'TYPED',
-           'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED', 'TWICE_NOT', 'THAN', 'RELATIVE', 'SECTIONS', 'RANK',
-           'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'INTRO', 'ITEM', 'QUESTION',
-           'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'ABILITY', 'ANY_IMAGE',
-           'THIS_IMAGE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT', 'UNLIKE', 'GLANCE', 'FIRST_PERSON', 'CONDITIONAL',
-           'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL', 'LIKE_NORMAL', 'FIRM',
-           'NEITHER', 'NOT_OUT', 'STRUCTURE', 'SHADOW', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING',
-           'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE', 'CONCURS', 'UNDECIDED', 'ODDS',
-           'FAVOURS', 'CONCLUDES', 'FIRST', 'SECOND', 'BARE', 'CHANCE', 'CLASS', 'WHICH_KIND', 'REJECTED', 'KIND',
-           'REPLY', 'ASKED', 'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL',
-           'LIKELIHOOD', 'FREE', 'DETAILS', 'ABSENT', 'ZONES', 'EXTENTS', 'LABELS', 'PER_REPORT', 'KEPT',
-           'name_letters', 'complete', 'clean', 'in_english', 'find', 'section_of', 'Sentence', 'split', 'drop_clauses',
-           'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status', 'quoted_verdict', 'unquote',
-           'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of', 'place_of', 'unsupported_details',
-           'contradictions', 'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise', 'holm',
-           'compare_strategies', 'audit', 'audit_table', 'plot_claims']
+           'LETTER', 'LEGEND', 'NUMERAL', 'LOOP', 'TWICE', 'KINDS', 'SCALE', 'WHOLE_WORDS', 'FOREIGN', 'GLOSSARY',
+           'TYPED', 'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED', 'TWICE_NOT', 'THAN', 'RELATIVE', 'SECTIONS',
+           'RANK', 'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'INTRO', 'ITEM',
+           'QUESTION', 'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'ABILITY',
+           'ANY_IMAGE', 'THIS_IMAGE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT', 'UNLIKE', 'GLANCE', 'FIRST_PERSON',
+           'CONDITIONAL', 'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL',
+           'ADJECTIVE', 'LIKE_NORMAL', 'FIRM', 'NEITHER', 'NOT_OUT', 'STRUCTURE', 'BUT_STRUCTURE', 'SHADOW',
+           'BUT_MAYBE', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING', 'EXPLAINED', 'YES', 'NO', 'MAYBE',
+           'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE', 'DISAGREE', 'CONCURS', 'UNDECIDED', 'ODDS', 'FAVOURS', 'CONCLUDES',
+           'FIRST', 'SECOND', 'BARE', 'CHANCE', 'CLASS', 'WHICH_KIND', 'REJECTED', 'SUPPOSED', 'KIND', 'REPLY', 'ASKED',
+           'RHETORICAL', 'VERB', 'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL',
+           'LIKELIHOOD', 'FREE', 'REFUSES', 'CLAIM_WEIGHTS', 'BINS', 'TRUST', 'CARRIES', 'DETAILS', 'ABSENT', 'ZONES',
+           'EXTENTS', 'LABELS', 'PER_REPORT', 'KEPT', 'name_letters', 'complete', 'clean', 'in_english', 'find',
+           'section_of', 'Sentence', 'split', 'drop_clauses', 'own_words', 'Mention', 'side_of', 'about_lungs',
+           'mentions', 'value_status', 'quoted_verdict', 'unquote', 'odds', 'read_sentence', 'read_sentences', 'decide',
+           'claim_of', 'features', 'second_reader', 'fit_second_reader', 'vote', 'place_of', 'unsupported_details',
+           'contradictions', 'read_rules', 'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise',
+           'holm', 'compare_strategies', 'audit', 'audit_table', 'plot_claims']
 
 # %% ../nbs/11_audit.ipynb #a1100004
 import json, re, zlib
+from collections import Counter
 from functools import lru_cache
+from importlib.resources import files
 from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -397,7 +401,6 @@ ABILITY = _rx(r"\b(?:cannot|can't|can not|unable|not able|ability|outside what|b
 ANY_IMAGE = _rx(r"\b(?:an?|any) (?:[\w-]+ )?(?:picture|photo\w*|image|x-?ray|radiograph|scan|film)\b", r"(?<!these )(?<!the )(?<!both )\b(?:[\w-]+ )?(?:pictures|photos|images|x-?rays|radiographs|scans)\b", r"\ban? (?:trained |qualified |licensed )?radiologist\b", r"\b(?:your|a) (?:child|son|daughter|baby|kid)\b")
 THIS_IMAGE = _rx(r"\b(?:this|these|here)\b", r"\bthe (?!field)(?:\w+ )?(?:image|x-?ray|radiograph|film|scan|picture|study|lungs?)\b")
 
-
 # %% ../nbs/11_audit.ipynb #a1100042
 CLAUSE = re.compile(r"\s*(?:;|,(?! (?:or|effusion|infiltrate|opacit|consolidat|pneumothora|mass|nodul)\b)|:|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bwhile\b|\bwhereas\b|\bdespite\b)\s*", re.I)
 LEANS = re.compile(r"(?:which|who|and (?:only|which|who|you)|suggesting|indicating|meaning|with|at|so|as|such as|including|to)\b", re.I)
@@ -770,6 +773,87 @@ def claim_of(
     if weak and {m.finding for m in weak[1]}=={"indeterminate"} and all(REFUSES.search(m.text) for m in weak[1]): weak = None
     return weak or ("unreadable", [])
 
+# %% ../nbs/11_audit.ipynb #d1100064
+CLAIM_WEIGHTS = Path(str(files("pneumo")))/"weights"/"claims.safetensors"   # shipped with the package; `fit_second_reader` makes it
+BINS, TRUST = 2**16, .5   # hashed features; what the rules' claim counts, in log-odds
+
+def features(
+    text:str,           # a cleaned report
+    ms:list[Mention],   # what the rules found in it
+) -> tuple:             # bins, damped counts
+    "Words, pairs and triples of a report's last 4,000 characters, and its mentions, hashed."
+    words = re.findall(r"[^\W\d_]+|\d+|[?:%!|\[\]{}]", text[-4000:].lower())
+    kinds = [f"@{m.group}_{m.status}" for m in ms]
+    found = {*kinds, *(f"{k}_{m.rank}" for k,m in zip(kinds, ms)), *((f"@first{kinds[0]}", f"@last{kinds[-1]}") if kinds else ("@none",))}
+    n = Counter(zlib.crc32(g.encode())%BINS for g in chain(("_".join(words[i:i+k]) for k in (1,2,3) for i in range(len(words)-k+1)), found))
+    import numpy as np
+    return np.fromiter(n, int, len(n)), 1+np.log(np.fromiter(n.values(), float, len(n)))
+
+# %% ../nbs/11_audit.ipynb #e1100064
+@lru_cache(maxsize=1)
+def _shipped():
+    "The shipped regression: idf (BINS,), weights (BINS, 4), bias (4,)."
+    from safetensors.numpy import load_file
+    return _dense(load_file(CLAIM_WEIGHTS))
+
+def _dense(fit):
+    "The arrays of `fit_second_reader` with a row for every bin."
+    import numpy as np
+    idf, weights = np.zeros(BINS, "float32"), np.zeros((BINS, len(CLAIMS)), "float32")
+    idf[fit["bins"]], weights[fit["bins"]] = fit["idf"], fit["weights"]
+    return idf, weights, fit["bias"].astype("float32")
+
+def second_reader(
+    text:str,           # a cleaned report
+    ms:list[Mention],   # what the rules found in it
+    fit:tuple=None,     # of `_dense`; the shipped one when None
+):                      # (4,) log-probabilities, in the order of CLAIMS
+    "What the regression makes of a report."
+    import numpy as np
+    idf, weights, bias = fit or _shipped()
+    bins, n = features(text, ms)
+    x = n*idf[bins]
+    p = 1/(1+np.exp(-(x/max(np.linalg.norm(x), 1e-9)@weights[bins] + bias)))
+    return np.log(p/p.sum())
+
+# %% ../nbs/11_audit.ipynb #f1100064
+def fit_second_reader(
+    read:list[tuple],    # for each report: its cleaned text and its mentions
+    claims:list[str],    # what a person reads in it
+    C:float=30,          # inverse strength of the penalty
+    min_df:int=2,        # a feature stands in at least so many reports
+) -> dict:               # bins (k,), idf (k,), weights (k, 4), bias (4,)
+    "The regression, one claim against the rest."
+    import numpy as np
+    from scipy.sparse import csr_matrix
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import normalize
+    rows = [features(*r) for r in read]
+    x = csr_matrix((np.concatenate([n for _,n in rows]), np.concatenate([b for b,_ in rows]), np.cumsum([0, *(len(b) for b,_ in rows)])), shape=(len(rows), BINS))
+    df = np.bincount(x.indices, minlength=BINS)
+    bins = np.flatnonzero(df>=min_df)
+    idf = 1 + np.log((1+len(rows))/(1+df[bins]))
+    x = normalize(x[:,bins].multiply(idf).tocsr())
+    fits = [LogisticRegression(C=C, solver="liblinear").fit(x, np.array(claims)==c) for c in CLAIMS]
+    return dict(bins=bins.astype("uint16"), idf=idf.astype("float16"), weights=np.concatenate([f.coef_ for f in fits]).T.astype("float16"), bias=np.concatenate([f.intercept_ for f in fits]).astype("float16"))
+
+# %% ../nbs/11_audit.ipynb #g1100064
+CARRIES = dict(normal={("normal","asserted"), ("pneumonia","denied"), ("opacity","denied"), ("abnormal","denied")}, pneumonia={("pneumonia","asserted"), ("opacity","asserted")}, unreadable=set())
+
+def vote(
+    claim:str,           # the rules'
+    carry:list[Mention], # the mentions that carry it
+    text:str,            # the cleaned report
+    ms:list[Mention],    # all mentions
+    fit:tuple=None,      # of `_dense`; the shipped one when None
+) -> tuple:              # claim, the mentions that carry it
+    "The claim on which rules and regression settle."
+    if len(text.split())<5: return claim, carry
+    p = second_reader(text, ms, fit)
+    p[CLAIMS.index(claim)] += TRUST
+    new = CLAIMS[p.argmax()]
+    return (claim, carry) if new==claim else (new, [m for m in ms if new not in CARRIES or (m.group, m.status) in CARRIES[new]])
+
 # %% ../nbs/11_audit.ipynb #a1100071
 _SEEN = r"(?:seen|noted|increase|decrease|change|develop\w*|opaci\w*|consolidat\w*|infiltrat\w*|effusion|pneumonia|appearance|size|resol\w*)"
 DETAILS = {kind: _rx(rx) for kind,rx in dict(
@@ -832,10 +916,25 @@ def contradictions(
     return list(out.values())
 
 # %% ../nbs/11_audit.ipynb #a1100073
-def _questions(prompt):
-    "What a prompt asks: its numbered items, or its sentences with a question mark."
-    items = re.findall(r"(?<!\w)\d{1,2}[.):]\s*([^\n\d?]{3,80})", prompt)
-    return [f"{i.strip(' .,;')}?" for i in items] if len(items)>1 else re.findall(r"[^.?!\n]+\?", prompt)
+def _asked(prompt):
+    "What a prompt holds: its sentences, its questions (numbered items, or what ends in a question mark), the one verdict that it passes on."
+    sentences, items = split(clean(prompt)[0]), re.findall(r"(?<!\w)\d{1,2}[.):]\s*([^\n\d?]{3,80})", prompt)
+    told = {v for s in sentences if (QUOTE.search(s.shown) or s.section=="quoted") and (v := quoted_verdict(s.shown))}
+    questions = [f"{i.strip(' .,;')}?" for i in items] if len(items)>1 else re.findall(r"[^.?!\n]+\?", prompt)
+    return {s.shown for s in sentences if " " in s.text}, questions, told.pop() if len(told)==1 else None
+
+def read_rules(
+    text:str|bytes|None,   # the report
+    prompt:str=None,       # the prompt
+) -> tuple:                # the cleaned text, what was noticed, sentences, mentions, claim, the mentions that carry it
+    "What the rules read in a report."
+    plain, notes = clean(text, prompt or "")
+    echoed, questions, told = _asked(prompt) if prompt else ((), (), None)
+    sentences = [s for s in split(plain) if s.shown not in echoed]
+    found = read_sentences(sentences, questions, told)
+    claim, carry = claim_of(found)
+    if claim=="uncertain" and "loop" in notes and {m.group for m in carry} >= {"pneumonia","normal"}: claim, carry = "unreadable", []
+    return plain, notes, sentences, found, claim, carry
 
 def read_report(
     text:str|bytes|None,   # the report
@@ -843,13 +942,8 @@ def read_report(
     prompt:str=None,       # the prompt: its questions explain bare answers
 ) -> dict:                 # claim, sentences, findings, unsupported, contradictions, sections, words, notes
     "Read one report: what it claims and in which sentences, what nothing supports, where it contradicts itself."
-    plain, notes = clean(text, prompt or "")
-    asked = {s.shown for s in split(clean(prompt)[0]) if " " in s.text} if prompt else set()
-    sentences = [s for s in split(plain) if s.shown not in asked]
-    told = {v for s in split(clean(prompt)[0]) if (QUOTE.search(s.shown) or s.section=="quoted") and (v := quoted_verdict(s.shown))} if prompt else ()
-    found = read_sentences(sentences, _questions(prompt or ""), next(iter(told)) if len(told)==1 else None)
-    claim, carry = claim_of(found)
-    if claim=="uncertain" and "loop" in notes and {m.group for m in carry} >= {"pneumonia","normal"}: claim, carry = "unreadable", []
+    plain, notes, sentences, found, claim, carry = read_rules(text, prompt)
+    if (new := vote(claim, carry, plain, found))[0]!=claim: claim, carry = new; notes.append("second reader")
     sections = [s for s in dict.fromkeys(s.section for s in sentences) if s not in ("body","quoted","ignored")]
     return dict(claim=claim, sentences=list(dict.fromkeys(m.text for m in carry)),
                 findings=[dict(finding=m.finding, status=m.status, sentence=m.text) for m in found],
