@@ -775,17 +775,19 @@ def claim_of(
 
 # %% ../nbs/11_audit.ipynb #d1100064
 CLAIM_WEIGHTS = Path(str(files("pneumo")))/"weights"/"claims.safetensors"   # shipped with the package; `fit_second_reader` makes it
-BINS, TRUST = 2**16, .5   # hashed features; what the rules' claim counts, in log-odds
+BINS, TRUST = 2**17, .5   # hashed features; what the rules' claim counts, in log-odds
 
 def features(
     text:str,           # a cleaned report
     ms:list[Mention],   # what the rules found in it
 ) -> tuple:             # bins, damped counts
-    "Words, pairs and triples of a report's last 4,000 characters, and its mentions, hashed."
+    "Words, pairs and triples of a report's last 4,000 characters, four letters in a row, and its mentions, hashed."
     words = re.findall(r"[^\W\d_]+|\d+|[?:%!|\[\]{}]", text[-4000:].lower())
     kinds = [f"@{m.group}_{m.status}" for m in ms]
     found = {*kinds, *(f"{k}_{m.rank}" for k,m in zip(kinds, ms)), *((f"@first{kinds[0]}", f"@last{kinds[-1]}") if kinds else ("@none",))}
-    n = Counter(zlib.crc32(g.encode())%BINS for g in chain(("_".join(words[i:i+k]) for k in (1,2,3) for i in range(len(words)-k+1)), found))
+    phrases = ("_".join(words[i:i+k]) for k in (1,2,3) for i in range(len(words)-k+1))
+    letters = ("#" + f"<{w}>"[i:i+4] for w in words for i in range(max(1, len(w)-1)))
+    n = Counter(zlib.crc32(g.encode())%BINS for g in chain(phrases, letters, found))
     import numpy as np
     return np.fromiter(n, int, len(n)), 1+np.log(np.fromiter(n.values(), float, len(n)))
 
@@ -835,7 +837,7 @@ def fit_second_reader(
     idf = 1 + np.log((1+len(rows))/(1+df[bins]))
     x = normalize(x[:,bins].multiply(idf).tocsr())
     fits = [LogisticRegression(C=C, solver="liblinear").fit(x, np.array(claims)==c) for c in CLAIMS]
-    return dict(bins=bins.astype("uint16"), idf=idf.astype("float16"), weights=np.concatenate([f.coef_ for f in fits]).T.astype("float16"), bias=np.concatenate([f.intercept_ for f in fits]).astype("float16"))
+    return dict(bins=bins.astype("uint32"), idf=idf.astype("float16"), weights=np.ascontiguousarray(np.concatenate([f.coef_ for f in fits]).T, "float16"), bias=np.concatenate([f.intercept_ for f in fits]).astype("float16"))
 
 # %% ../nbs/11_audit.ipynb #g1100064
 CARRIES = dict(normal={("normal","asserted"), ("pneumonia","denied"), ("opacity","denied"), ("abnormal","denied")}, pneumonia={("pneumonia","asserted"), ("opacity","asserted")}, unreadable=set())
