@@ -357,6 +357,10 @@ class TextHead(nn.Module):
 
 class TextHeads(nn.ModuleList):
     "Heads that were trained apart, and the mean of their directions."
+    def __init__(self,
+        heads:list,     # of TextHead
+    ): super().__init__(heads)
+
     def forward(self, h, mask): return torch.stack([F.normalize(head(h, mask), dim=1) for head in self]).mean(0)
 
 
