@@ -775,7 +775,7 @@ def claim_of(
 
 # %% ../nbs/11_audit.ipynb #d1100064
 CLAIM_WEIGHTS = Path(str(files("pneumo")))/"weights"/"claims.safetensors"   # shipped with the package; `fit_second_reader` makes it
-BINS, TRUST = 2**17, .5   # hashed features; what the rules' claim counts, in log-odds
+BINS, TRUST = 2**17, 1.   # hashed features; what the rules' claim counts, in log-odds
 
 def features(
     text:str,           # a cleaned report
