@@ -4,26 +4,30 @@
 
 # %% auto #0
 __all__ = ['CLAIMS', 'MAX_CHARS', 'THOUGHT', 'VERDICT', 'TURN', 'TOKEN', 'BOXED', 'PLACEHOLDER', 'PLAIN', 'TICKS', 'CHOICES',
-           'LETTER', 'LEGEND', 'NUMERAL', 'LOOP', 'TWICE', 'KINDS', 'WHOLE_WORDS', 'FOREIGN', 'GLOSSARY', 'TYPED',
-           'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED', 'TWICE_NOT', 'THAN', 'RELATIVE', 'SECTIONS', 'RANK',
-           'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'INTRO', 'ITEM', 'QUESTION',
-           'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'ABILITY', 'ANY_IMAGE',
-           'THIS_IMAGE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT', 'UNLIKE', 'GLANCE', 'FIRST_PERSON', 'CONDITIONAL',
-           'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL', 'LIKE_NORMAL', 'FIRM',
-           'NEITHER', 'NOT_OUT', 'STRUCTURE', 'SHADOW', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING',
-           'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE', 'CONCURS', 'UNDECIDED', 'ODDS',
-           'FAVOURS', 'CONCLUDES', 'FIRST', 'SECOND', 'BARE', 'CHANCE', 'CLASS', 'WHICH_KIND', 'REJECTED', 'KIND',
-           'REPLY', 'ASKED', 'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL',
-           'LIKELIHOOD', 'FREE', 'DETAILS', 'ABSENT', 'ZONES', 'EXTENTS', 'LABELS', 'PER_REPORT', 'KEPT',
-           'name_letters', 'complete', 'clean', 'in_english', 'find', 'section_of', 'Sentence', 'split', 'drop_clauses',
-           'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status', 'quoted_verdict', 'unquote',
-           'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of', 'place_of', 'unsupported_details',
-           'contradictions', 'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise', 'holm',
-           'compare_strategies', 'audit', 'audit_table', 'plot_claims']
+           'LETTER', 'LEGEND', 'NUMERAL', 'LOOP', 'TWICE', 'KINDS', 'SCALE', 'WHOLE_WORDS', 'FOREIGN', 'GLOSSARY',
+           'TYPED', 'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED', 'TWICE_NOT', 'THAN', 'RELATIVE', 'SECTIONS',
+           'RANK', 'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'INTRO', 'ITEM',
+           'QUESTION', 'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'ABILITY',
+           'ANY_IMAGE', 'THIS_IMAGE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT', 'UNLIKE', 'GLANCE', 'FIRST_PERSON',
+           'CONDITIONAL', 'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL',
+           'ADJECTIVE', 'LIKE_NORMAL', 'FIRM', 'NEITHER', 'NOT_OUT', 'STRUCTURE', 'BUT_STRUCTURE', 'SHADOW',
+           'BUT_MAYBE', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING', 'EXPLAINED', 'YES', 'NO', 'MAYBE',
+           'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE', 'DISAGREE', 'CONCURS', 'UNDECIDED', 'ODDS', 'FAVOURS', 'CONCLUDES',
+           'FIRST', 'SECOND', 'BARE', 'CHANCE', 'CLASS', 'WHICH_KIND', 'REJECTED', 'SUPPOSED', 'KIND', 'REPLY', 'ASKED',
+           'RHETORICAL', 'VERB', 'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL',
+           'LIKELIHOOD', 'FREE', 'REFUSES', 'CLAIM_WEIGHTS', 'BINS', 'TRUST', 'CARRIES', 'DETAILS', 'ABSENT', 'ZONES',
+           'EXTENTS', 'LABELS', 'PER_REPORT', 'KEPT', 'name_letters', 'complete', 'clean', 'in_english', 'find',
+           'section_of', 'Sentence', 'split', 'drop_clauses', 'own_words', 'Mention', 'side_of', 'about_lungs',
+           'mentions', 'value_status', 'quoted_verdict', 'unquote', 'odds', 'read_sentence', 'read_sentences', 'decide',
+           'claim_of', 'features', 'second_reader', 'fit_second_reader', 'vote', 'place_of', 'unsupported_details',
+           'contradictions', 'read_rules', 'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise',
+           'holm', 'compare_strategies', 'audit', 'audit_table', 'plot_claims']
 
 # %% ../nbs/11_audit.ipynb #a1100004
 import json, re, zlib
+from collections import Counter
 from functools import lru_cache
+from importlib.resources import files
 from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +46,7 @@ TURN = _rx(r"(?:^|\n) *(?:<start_of_turn>)?model *\n", r"<start_of_turn>model", 
            r"\bASSISTANT\s*:", r"\[/INST\]", r"(?:^|\n) *assistant *\n", flags=0)
 TOKEN = re.compile(r"</?[A-Za-z_][\w|]*>|<\|[^|>]{1,40}\|>|```\w*|\ufffd+|[\u200b-\u200f\ufeff\x00-\x08]")
 BOXED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s*\{([^{}]{0,80})\}")
-PLACEHOLDER = re.compile(r"\[(?!\W{0,6}(?:normal|pneumonia)\W{0,6}\])[^\]\n]{0,120}\](?!\()|<[^<>\n]{3,80}>|\{[a-z_ ]{2,40}\}|_{3,}", re.I)
+PLACEHOLDER = re.compile(r"\btrue ?[|/] ?false\b|\byes[|]no\b|\[(?!\W{0,6}(?:normal|pneumonia)\W{0,6}\])[^\]\n]{0,120}\](?!\()|<[^<>\n]{3,80}>|\{[a-z_ ]{2,40}\}|_{3,}", re.I)
 PLAIN = {"->":". ", "→":". ", "=>":": ", "’":"'", "‘":"'", "“":'"', "”":'"', "–":"-", "—":" - ", "\r\n":"\n", "\r":"\n", "\\n":"\n"}
 TICKS = {re.compile(r"[✓✔✅☑]\ufe0f?[ \t]*(?=\|?[ \t]*$)", re.M): " yes", re.compile(r"[✗✘❌☒]\ufe0f?[ \t]*(?=\|?[ \t]*$)", re.M): " no"}
 _OPTION = r"[.):]\W{0,6}(normal|pneumonia|not sure|unsure|uncertain|indeterminate|cannot determine|unable to determine|other|neither)\b[^\n,;:.(]{0,60}"
@@ -55,11 +59,14 @@ TWICE = re.compile(r"(?<=pneumonia),? (?:vs\.?|versus|or|and|/) (?:(?!no|not|wit
 KINDS = re.compile(r"\b(?:viral|bacterial|atypical|typical)\s*(?:vs\.?|versus|or|and|/)\s*(?:viral|bacterial|atypical)\b", re.I)
 
 # %% ../nbs/11_audit.ipynb #a1100013
+SCALE = re.compile(r"\(\s*([01])\s*=\s*(?=[^()\n]{0,20}?(?:un|not?\b|none|normal|absent|low|least|definitely n))[^()\n]{1,60}?\b([2-9]|10)\s*=[^()\n]{1,60}\)\s*[:=]?\s*(\d{1,2})\b(?![/.\d])", re.I)
+
 def name_letters(
     text:str,        # a report
     prompt:str="",   # what was asked, which may hold the options
 ) -> str:            # without the list of options
-    "An answer by letter, or by 0 and 1, as the option that it stands for."
+    "An answer by letter, or by 0 and 1, as the option that it stands for; one on a scale that it explains as a percentage."
+    text = SCALE.sub(lambda m: f": {100*(int(m[3])-int(m[1]))/(int(m[2])-int(m[1])):.0f}%", text)
     if legend := LEGEND.search(text) or LEGEND.search(prompt):
         text = NUMERAL.sub(lambda m: m[1] + legend[int(m[2])+1], LEGEND.sub(" ", text))
     listed = CHOICES.search(text) or CHOICES.search(prompt)
@@ -126,7 +133,7 @@ GLOSSARY = {_rx(rx): word for rx,word in {
 
 # %% ../nbs/11_audit.ipynb #a1100017
 TYPED = ("pneumonia", "pneumonias", "normal", "opacity", "opacities", "consolidation", "consolidations", "infiltrate", "infiltrates", "effusion", "effusions", "abnormal", "abnormality", "unremarkable")
-SPELT = {"abnormally"}   # right as they are, though one slip away
+SPELT = {"abnormally", "norm", "pneumo", "effuse"}   # right as they are, though a slip away
 
 def _slips(a, b):
     "Letters wrong, missing, too many or swapped with a neighbour, to come from one word to the other (Damerau, 1964)."
@@ -145,7 +152,8 @@ def _spelt(word):
     low = word.lower()
     if low[-2:-1]==low[-1] and low[:-1] in TYPED: return low[:-1]
     if low in SPELT or any(low.startswith(t) for t in TYPED): return word
-    return next((t for t in TYPED if t[0]==low[0] and abs(len(t)-len(low))<2 and _slips(low, t) <= 1+(len(t)>8)), word)
+    if whole := next((t for t in TYPED if t.startswith(low)), None): return whole   # "opac", "effus"
+    return word if len(low)<6 else next((t for t in TYPED if t[0]==low[0] and abs(len(t)-len(low))<2 and _slips(low, t) <= 1+(len(t)>8)), word)
 
 def in_english(
     text:str,        # a sentence
@@ -153,7 +161,7 @@ def in_english(
     "A sentence with the glossary applied where it is in another language, and with its findings spelt right."
     if FOREIGN.search(text):
         for rx,word in GLOSSARY.items(): text = rx.sub(word, text)
-    return re.sub(r"\b[A-Za-z]{6,16}\b", lambda m: _spelt(m[0]), text)
+    return re.sub(r"\b[A-Za-z]{4,16}\b", lambda m: _spelt(m[0]), text)
 
 # %% ../nbs/11_audit.ipynb #a1100021
 VOCABULARY = {
@@ -166,7 +174,7 @@ VOCABULARY = {
         "infiltrate": "infiltrate|infiltrates|infiltration|infiltrations|infiltrative",
         "opacity": "opacity|opacities|opacification|opacifications|opacified|ground-glass|ground glass|groundglass|ggo|whiteout|white-out|whitened|"
                    "white patch|white patches|white area|white areas|white spot|white spots|cloudy area|cloudy areas|cloudy patch|cloudiness|cloudy|"
-                   "shadow|shadows|shadowing|patchy area|patchy areas|lung lesion|lung lesions|whiter|lung is white|lungs are white|lung looks white|lungs look white|lung appears white",
+                   "shadow|shadows|shadowing|shading|patchy area|patchy areas|lung lesion|lung lesions|whiter|lung is white|lungs are white|lung looks white|lungs look white|lung appears white",
         "airspace disease": "airspace disease|air-space disease|air space disease|airspace process|air-space shadowing|airspace shadowing|"
                             "air space shadowing|alveolar process|airspace changes|air space changes",
         "air bronchograms": "air bronchogram|air bronchograms|air-bronchogram|air-bronchograms"},
@@ -184,12 +192,12 @@ VOCABULARY = {
         "mass": "mass|masses|nodule|nodules|tumour|tumor|cancer|malignancy|metastasis|metastases|lesion|lesions|cavity|cavitation|granuloma",
         "tuberculosis": "tuberculosis|tb", "haemorrhage": "haemorrhage|hemorrhage", "inflammation": "inflammation|inflammatory",
         "lymphadenopathy": "lymphadenopathy|adenopathy"},
-    "other": {"cardiomegaly": "cardiomegaly|enlarged heart|enlarged cardiac silhouette|cardiac enlargement|enlarged",
+    "other": {"cardiomegaly": "cardiomegaly|enlarged heart|enlarged cardiac silhouette|cardiac enlargement|enlarged|big heart|large heart|heart is big|heart looks big|heart is large|heart looks large|heart appears large|heart is bigger|heart looks bigger|heart appears bigger",
               "fracture": "fracture|fractures", "scoliosis": "scoliosis", "hilar prominence": "hilar prominence|prominent hila"},
     "normal": {
-        "normal": "normal|normally|unremarkable|within normal limits|within the normal limits|wnl|nad|healthy|no finding|no findings|nothing unusual|nothing worrying|nothing concerning|nothing alarming|nothing suspicious|nothing of concern|nothing wrong|"
+        "normal": "normal|normally|nl|unremarkable|inconspicuous|within normal limits|within the normal limits|age-appropriate|appropriate for age|wnl|nad|healthy|no finding|no findings|nothing unusual|nothing worrying|nothing concerning|nothing alarming|nothing suspicious|nothing of concern|nothing wrong|"
                   "nothing abnormal|nothing pathological|nothing pathologic|fine|lungs ok|lung ok|lungs are ok|lung is ok|looks okay|look okay|looks ok|appears okay|seems okay|looks alright|as they should|as it should|clean|good condition|negative chest|negative study|negative examination|negative radiograph",
-        "clear": "clear|well aerated|well-aerated|well ventilated|adequately aerated"},
+        "clear": "clear|" + "|".join(f"{how}{gap}{what}" for how in ("well","freely","normally","fully","evenly","symmetrically","adequately","equally","nicely") for gap in " -" for what in ("aerated","ventilated"))},
     "abnormal": {
         "abnormality": "abnormality|abnormalities|abnormal|anomaly|anomalies|pathology|pathologies|disease|problem|problems|acute process|acute disease|"
                        "acute finding|acute findings|significant finding|significant findings|suspicious findings|acute pathology|acute changes|"
@@ -205,33 +213,33 @@ NEGATED = dict(
         "not be excluded|not be ruled out|not be entirely excluded|not be completely excluded|cannot be excluded|cannot be ruled out|not certain|not sure|"
         "not clear if|not clear whether|not possible to|not able to|no improvement|not resolved|no complication|no prior|no previous|no comparison|"
         "not diagnostic|not specific|not definitive|not pathognomonic|not well seen|not well visualized|not assessable|not perfect|not optimal|not ideal",
-    preceding_negations="far from|anything but|mistaken for|mimicking|mimics|mimic|simulating|simulates|no|not|n't|nt|without|absence of|absent|lack of|lacks|lacking|free of|free from|clear of|devoid of|negative for|nor|neither|never|none of|"
+    preceding_negations="took for|taken for|mistook for|withdraw the|retract the|retract my|withdraw my|take back the|take back my|far from|anything but|mistaken for|mimicking|mimics|mimic|simulating|simulates|no|not|n't|nt|without|absence of|absent|lack of|lacks|lacking|free of|free from|clear of|devoid of|negative for|nor|neither|never|none of|"
         "nothing to|nothing|rather than|instead of|as opposed to|unlikely to|unlikely that|unlikely there|not likely that|doubtful that|doubt that|doubt this is|doubt it is|doubt it's|doubt there is|doubt this represents|improbable that|unlikely pneumonia|less likely to|less likely pneumonia|least likely pneumonia|fails to|fail to|failed to|rules out|excludes|"
         "unable to identify|not able to identify|unable to see|unable to detect|unable to find|not able to see|no longer|resolution of|resolved|cannot see|cannot identify|can not see|cannot find|cannot detect|low probability of|low likelihood of|"
         "low suspicion for|low suspicion of|against",
-    following_negations="is improbable|improbable|cannot be identified|can't be identified|can not be identified|could not be identified|cannot be seen|can't be seen|could not be seen|cannot be detected|could not be detected|"
+    following_negations="doesn't hold|does not hold|no longer holds|is withdrawn|is improbable|improbable|cannot be identified|can't be identified|can not be identified|could not be identified|cannot be seen|can't be seen|could not be seen|cannot be detected|could not be detected|"
         "not what|not the case|is gone|are gone|has gone|have gone|has disappeared|have disappeared|is absent|are absent|absent|not seen|not identified|not present|not evident|not detected|not visible|not visualized|not visualised|"
         "not noted|not demonstrated|not supported|not apparent|not appreciated|not observed|not favoured|not favored|not suspected|not likely|not indicated|"
         "not shown|not found|not suggested|not a concern|is unlikely|are unlikely|unlikely|is less likely|less likely|is the least likely|least likely|ruled out|excluded|has resolved|"
         "have resolved|has cleared|have cleared|resolved|is negative|negative|isn't seen|aren't seen|isn't present|none",
-    termination=", only|, just|, merely|but|however|although|though|except|apart from|aside from|nevertheless|yet|which|whereas|while|;|:|and the|and there|, there|, the|, consistent|"
+    termination="notwithstanding|, normal|, clear|, unremarkable|, healthy|, only|, just|, merely|but|however|although|though|except|apart from|aside from|nevertheless|yet|which|whereas|while|;|:|and the|and there|, there|, the|, consistent|"
         ", compatible|, suggest|, suggesting|, suggestive|, likely|, possible|, possibly|, probable|, probably|probably|, findings|, this|, these|, both|, lungs|"
         ", or it|, or this|and i|and we|and it|, heart|, in keeping|and both|and is|and are|shows|demonstrates|reveals|exhibits|indicates|, with|with the exception|, favoring|, favouring|because|"
         "due to|, concerning|, worrisome|, suspicious|and lungs|and clear|and lung|and appears|and appear|, so|so|, i|, we|, most|, representing|, indicating|, may|"
         "and consistent|and resembles|and looks|and look|and findings|, compared|, as|so the|likely ,")
 HEDGED = dict(
-    pseudo_negations="most likely|may or may not have been|seen in the right|seen in the left|seen in the lower|seen in the upper|seen in the mid|seen in the middle|seen in the lung|seen in the lungs|seen in the image|seen in the base|seen in the bases|"
+    pseudo_negations="to the question|the question is|the question whether|this question|your question|most likely|may or may not have been|seen in the right|seen in the left|seen in the lower|seen in the upper|seen in the mid|seen in the middle|seen in the lung|seen in the lungs|seen in the image|seen in the base|seen in the bases|"
         "seen in the perihilar|seen in the retrocardiac|seen in both|seen in bilateral|seen in right|seen in left|seen in this|seen in it|seen in one|seen in multiple",
     preceding_negations="I considered|query|what looks like|what appears to be|what appears as|presence or absence of|presence/absence of|presence or the absence of|for and against|for or against|possible|possibly|possible diagnoses|possible causes|moderate suspicion|intermediate suspicion|some suspicion|moderate probability|intermediate probability|moderate likelihood|can be caused by|could be caused by|may be caused by|may|might|could|cannot exclude|can not exclude|cannot entirely exclude|cannot completely exclude|cannot fully exclude|"
         "cannot rule out|can not rule out|can't rule out|can't exclude|could not exclude|not exclude|not rule out|does not exclude|do not exclude|question of|"
         "questionable|question|equivocal|uncertain|unclear|not clear if|not clear whether|not certain|not sure|unsure|potential|potentially|perhaps|maybe|"
         "versus|vs|vs.|possibility of|differential includes|differential diagnosis includes|differential would include|"
         "differential considerations include|considerations include|can indicate|can suggest|can represent|can reflect|can mean|can be a sign of|can be due to|include|can be seen in|seen in|seen with|inconclusive for|indeterminate for|rule out|r/o|"
-        "whether|conceivably|not excluded|?|suspicion of early|nonspecific for|non-specific for|not specific for|not specific to|not diagnostic of|borderline|either|not diagnostic",
+        "whether|so would|conceivably|not excluded|?|suspicion of early|nonspecific for|non-specific for|not specific for|not specific to|not diagnostic of|borderline|either|not diagnostic",
     following_negations="cannot be excluded|cannot be ruled out|can not be excluded|can not be ruled out|can't be excluded|can't be ruled out|"
         "cannot be entirely excluded|cannot be completely excluded|cannot be fully excluded|cannot be definitively excluded|cannot be definitively ruled out|"
         "cannot be completely ruled out|cannot be entirely ruled out|could not be excluded|not excluded|not entirely excluded|not completely excluded|"
-        "not be excluded|not be ruled out|not ruled out|which might be a|which may be a|which could be a|which might be due|which may be due|which could be due|was considered|were considered|can be accepted|can be confirmed|can be diagnosed|can be established|is conceivable|conceivable|is possible|are possible|is also possible|is a possibility|remains possible|remains a possibility|"
+        "not be excluded|not be ruled out|not ruled out|which might be a|which may be a|which could be a|which might be due|which may be due|which could be due|would explain|might be nothing|may be nothing|could be nothing|was considered|were considered|can be accepted|can be confirmed|can be diagnosed|can be established|could produce|could explain|could account|could look|could give|could cause|may produce|may explain|may account|may look|may give|may cause|might produce|might explain|might account|might look|might give|might cause|can produce|can explain|can account|can look|can give|can cause|is conceivable|conceivable|is possible|are possible|is also possible|is a possibility|remains possible|remains a possibility|"
         "is questionable|is equivocal|is uncertain|is indeterminate|can be missed|could be missed|may be missed|might be real|may be real|could be real|may not be real|might be an artefact|may be an artefact|could be an artefact|might be an artifact|may be an artifact|could be an artifact|may be artifactual|could be artifactual|may be present|might be present|"
         "could be present|possible|versus|vs|vs.|cannot be confirmed|can not be confirmed|is in the differential|is inconclusive|in question|"
         "should be considered|is considered|may be considered|is a consideration|is a concern|remains a concern|on the differential|needs to be excluded|should be excluded|must be excluded|to be excluded|is difficult to exclude",
@@ -266,10 +274,10 @@ def find(
 # %% ../nbs/11_audit.ipynb #a1100031
 SECTIONS = {name: _rx(*words) for name,words in dict(
     body=(r"^(?:model|ai|vlm|medgemma|generated|llm) ?(?:output|report|response|reading|answer)",),
-    quoted=(r"\b(?:cnn|classifier|network|ai|algorithm|model|ground[- ]?truth|gt|actual|reference|gold)\b", r"\b(?:true|predicted) (?:label|class|diagnosis)", r"^predicted"),
-    ignored=(r"technique|indication|history|clinical|comparison|recommend|disclaimer|\bplan\b|patient|\bdate\b|^exam|limitation|^note|quality|evidence$|^evidence|"
+    quoted=(r"\b(?:cnn|classifier|network|ai|algorithm|model|ground[- ]?truth|gt|actual|reference|gold)\b", r"\b(?:true|predicted) (?:label|class|diagnosis)", r"^predicted", r"^(?:the )?draft\b|\b(?:second|first|other) reader\b|\b\w{2,12}net\b", r"^(?:verdict|label|diagnosis|answer) (?:supplied|provided|given|received)|^(?:supplied|provided|given|received|upstream) (?:verdict|label|diagnosis|answer)"),
+    ignored=(r"technique|indication|history|^supporting|clinical(?! (?:impression|assessment|conclusion|interpretation))|comparison|recommend|disclaimer|\bplan\b|patient|\bdate\b|^exam|limitation|^note|quality|evidence$|^evidence|"
              r"^(?:important|other|additional|key) considerations|similar|retriev|neighbo|prompt|instruction|^options?$|^choices$|^question|format|(?<!label )(?<!class )\bname\b|\bage\b|\bsex\b|"
-             r"gender|\bview|next steps|follow|^important|reason for|confidence|positioning|rotation|inspiration|exposure|^source|^thought|^input|^task|^example",),
+             r"gender|\bview|next steps|follow(?!ing)|^important|reason for|confidence|positioning|rotation|inspiration|exposure|^source|^thought|^input|^task|^example",),
     differential=(r"differential|alternative|considerations|^possibilities|ranked|less likely|possible diagnos",),
     verdict=(r"final|answer|revised|corrected|amended|diagnos[ie]s|classification|\blabel|prediction|verdict|decision|^result|^class\b|category|^most likely|^status$|condition$",),
     impression=(r"impression|conclusion|summary|assessment|interpretation|^overall|opinion",),
@@ -286,7 +294,7 @@ def section_of(
 
 # %% ../nbs/11_audit.ipynb #a1100033
 _ITEM = r"(?:[-•]\s*|\(?(?:\d{1,2}|[a-h])[.)]\s+|(?:step|q|a|question)\s*\d+\s*[-:.)]+\s*|\d{1,2}:\s*)"
-HEADING = re.compile(rf"^\s*(?:{_ITEM})*(?P<key>[A-Za-z?][^.:!?\n]{{0,70}}?)\s*(?::|(?<=\w)\s+-\s+(?=[A-Z]))\s*(?P<rest>.*)$", re.I|re.S)
+HEADING = re.compile(rf"^\s*(?:{_ITEM})*(?P<key>[A-Za-z?][^.:!?\n]{{0,70}}?)\s*(?::|(?<=\w)\s+-\s+(?=(?-i:[A-Z])))\s*(?P<rest>.*)$", re.I|re.S)
 ALONE = re.compile(r"^\W*(?:\d+[.)]\s*)?((?:overall |final |radiographic |radiology |chest x-?ray |clinical |key )?(?:findings?|impressions?|conclusions?|observations?|summary|assessment|"
                    r"diagnosis|interpretation|recommendations?|disclaimer|technique|comparison|history|indication|differential(?: diagnos[ie]s)?|answer|lungs|lung fields|heart|"
                    r"mediastinum|pleura|bones|report))\W*$", re.I)
@@ -321,7 +329,7 @@ class Sentence(NamedTuple):
 _FINE, _ILL = r"(?:normal|clear|no|none|absent|negative|false)", r"(?:pneumonia|abnormal|yes|present|positive|opacit\w+|consolidation|enlarged|true|other)"
 OPTIONS = _rx(rf"^(?=.{{0,160}}$)(?!\s*\|)(?:[^:\n]{{0,60}}:)?\W*(?=.*\b{_FINE}\b)(?=.*\b{_ILL}\b)\w[\w ]*(?:\s*[|/]\s*\w[\w ]*)+\W*$",   # a choice that nobody made
               r"^\W*(?:normal|pneumonia)\W*(?:\bor\b|,)\W*(?:normal|pneumonia)\W*$")
-NOT_A_KEY = re.compile(r"(?:there|this|these|the (?:right|left|lungs?|image)|it|i|not|no|we|here)\b", re.I)
+NOT_A_KEY = re.compile(r"(?:there|this|these|the (?:right|left|lungs?|image)|it|i|not|no|we|here)\b|my \w+ reading\b", re.I)
 
 # %% ../nbs/11_audit.ipynb #b1100034
 def _heading(s):
@@ -352,6 +360,7 @@ def split(
         else: lead = line.strip().rstrip(":") if LEAD.match(line) and not section_of(line) else ""
         for s in _pieces(_table_line(line).strip()):
             k, rest = _heading(in_english(s))
+            if k and (inner := _heading(rest))[0] and section_of(inner[0])=="quoted": k, rest = inner   # "Report: Ground truth: …"
             if k:
                 now = section_of(k)
                 if now in ("ignored","findings","bones","airways") and find(k) and GROUP[find(k)[0][0]]!="abnormal": now = None
@@ -367,7 +376,7 @@ QUESTION = _rx(r"\?\W*$", r"^(?:is|are|does|do|can|has|have) (?:there|the|this|y
 INSTRUCTION = _rx(r"^\W*(?:please |now |then |also |and )?(?:describe|state|provide|choose|select|answer|write|list|analy[sz]e|use|include|give|respond|return|you are|you will|you must|"
     r"your (?:task|job|role|answer|report)|act as|do not|don't|be (?:concise|brief|specific)|identify|assess|evaluate|look (?:for|at)|note (?:any|the)|mention|determine|comment|classify|"
     r"check|examine|summari[sz]e|indicate (?:whether|if|any)|conclude|decide|report (?:any|on|whether)|focus|explain|compare|ensure|make sure|keep|limit|begin|start|highlight|"
-    r"pay attention|think|review (?:the|this|each)|the user|the (?:report|answer|response|output) (?:should|must)|constraints?|output only|reply)\b(?!\s*:)")
+    r"pay attention|think|review (?:the|this|each)|the user|(?:(?:okay|ok|sure|alright|certainly|of course)\W+)?(?:let's|let us|let me|I will|I'll) (?:\w+ )?(?:break|look|analy[sz]e|discuss|examine|go|start|begin|walk|take|describe|assess|evaluate|work)|the (?:report|answer|response|output|impression|verdict|label|diagnosis) (?:should|must)(?! have been)|constraints?|output only|reply)\b(?!\s*:)")
 ALTERNATIVES = _rx(r"\bnormal\s*(?:/|\bor\b|\||\bvs\.?|\bversus\b)\s*(?:(?!no\b|not\b)\w+ )?pneumonia\b", r"\bnormal, pneumonia\b", r"\bpneumonia\s*(?:/|\bor\b|\||\bvs\.?|\bversus\b)\s*(?:an? )?normal\b",
     r"\bpneumonia, normal\b", r"\beither pneumonia or (?:no|not) pneumonia\b", r"\b(?:no|not) pneumonia or pneumonia\b", r"\byes\s*/\s*no\b", r"\byes or no\b")
 ADVICE = _rx(r"(?:[,;(]|\band\b|\bfor\b)?\s*\bclinical(?:ly)? correlat.*", r"\bcorrelat(?:e|ion)\b.*", r"\b(?:is|are)? ?(?:strongly )?(?:recommended|advised|suggested|warranted|indicated)\b(?! by).*",
@@ -379,19 +388,18 @@ ADVICE = _rx(r"(?:[,;(]|\band\b|\bfor\b)?\s*\bclinical(?:ly)? correlat.*", r"\bc
 DISCLAIM = _rx(r"\birresponsible\b|\bask (?:a|an|the|your|his|her)\b|\bI (?:do not|don't|should not|shouldn't|would rather not) (?:comment|give|provide|offer|make|judge|decide)\b|\bdecision that I\b", r"\b(?:am|'m) (?:not )?(?:an?|the) (?:\w+ )?(?:doctor|medical|ai|radiologist|language|large|physician|healthcare)", r"\bas an? (?:\w+ )?(?:ai|language model|llm)\b", r"not (?:a )?(?:medical advice|substitute|intended|replace|qualified)",
     r"does not replace", r"\b(?:cannot|can't|can not|unable to|not able to|couldn't|won't|not possible to|ability to) (?:\w+ ){0,2}(?:give|provide|offer|make|replace|interpret|analy[sz]e|view|see (?:the|any|an) (?:image|x-?ray|picture)|"
     r"access|help|assist|diagnose|write|fulfil|generate|comply)", r"\bconsult|\bseek\b|\bsee (?:a|your|an) (?:\w+ ){0,2}(?:doctor|physician|professional|radiologist|provider|specialist|clinician|p(?:a)?ediatrician|gp|expert)\b|\b(?:(?:speak|talk) (?:to|with)|contact|visit) (?:a|your|an) ", r"healthcare (?:professional|provider)", r"educational|informational",
-    r"\bonly (?:an? )?(?:qualified |trained |licensed )?(?:radiologist|doctor|medical|healthcare)", r"\bshould (?:always |only )?be (?:diagnosed|interpreted|read|reviewed)", r"\bupload|\bno image (?:was|is|has)|\bonce you\b|\battach",
+    r"\bonly (?:an? )?(?:qualified |trained |licensed )?(?:radiologist|doctor|medical|healthcare)", r"\bshould (?:always |only )?be (?:diagnosed|interpreted|read|reviewed)", r"\bupload|\bno image (?:was|is|has)|\b(?:once|as soon as) (?:you|I|we)\b|\battach",
     r"\bI (?:will|can|could) (?:then |also )?(?:look|describe|help|write|provide|try|explain)", r"\bsorry\b|\bapologi[sz]e", r"(?:definitive|final) diagnosis (?:requires|can only|should|must|cannot)")
-DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?:diagnosed|treated)\b|\btreatment (?:includes|is|with|consists)\b", r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))", r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b", r"^\W*(?:an? )?(?:\w+ )?(?:consolidation|infiltrate|opacity|effusion|pneumonia)(?: (?:on|in) an? [\w-]+)? (?:is|means|refers to) (?:an? |one of |the )(?:\w+ ){0,2}(?:region|area|part|term|sign|name|condition|disease|leading|common\w*|infection|inflammation|state)\b", r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"\bpneumonia (?:can|may) (?:be (?:caused|serious|dangerous|life|fatal|deadly|treated|mild|severe|hard|difficult)|cause)\b", r"\btends? to (?:be|appear|show|look|cause|affect|produce)\b", r"(?<!the )(?<!these )(?<!both )\b(?:healthy|normal) lungs (?:look|appear|are|show|would|should)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
-    r"(?<!what one )(?<!as one )\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"(?<!what )(?<!as )\bone would expect", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^,]*\b(?:would|should|typically|usually|often|is|are)\b",
-    r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude", r"\bpneumonia would\b", r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
+DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?:\w+ly |often |best )?(?:diagnosed|treated)\b|\btreatment (?:includes|is|with|consists)\b", r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))", r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b", r"^\W*(?:an? )?(?!(?:the|this|that|these|those|such|left|right|\d+) )(?:\w+ )?(?:consolidation|infiltrate|opacity|effusion|pneumonia)(?: (?:on|in) an? [\w-]+)? (?:is|means|refers to) (?:an? |one of |the )(?:\w+ ){0,2}(?:region|area|part|term|sign|name|condition|disease|leading|common\w*|infection|inflammation|state)\b", r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"^\W*pneumonia can (?!be\b|not\b|also be\b)", r"\bpneumonia (?:can|may) (?:range|vary|develop|affect|spread|occur|be (?:caused|serious|dangerous|life|fatal|deadly|treated|mild|severe|hard|difficult)|cause)\b", r"\btends? to (?:be|appear|show|look|cause|affect|produce)\b", r"^\W*an? (?:healthy|normal) lung (?:is|looks?|appears?|has|shows?|contains?)\b", r"(?<!the )(?<!these )(?<!both )\b(?:healthy|normal) lungs (?:look|appear|are|show|would|should)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"^(?!.*\b(?:this|that|these|those) (?:\w+ ){0,2}(?:area|patch|spot|shadow|region|part|side)).*\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
+    r"(?<!what one )(?<!as one )\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"(?<!what )(?<!as )(?<!than )\b(?:one|I|you|we)(?:'d| would)(?: \w+)? (?:expect|want to (?:see|find)|hope to (?:see|find))\b", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^.;]*\b(?:would|should|typically|usually|often|is|are)\b",
+    r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude", r"\b(?:pneumonia|normal|healthy)(?: (?:label|case|film|study|chest|lung|x-?ray|image|diagnosis))? would\b(?! (?:be|seem|fit|have been) (?:my|the|a|best|better|right))", r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
 INDETERMINATE = _rx(r"\b(?!(?:cannot|unable to|not able to) (?:identify|discern) any)(?:cannot|can't|can not|could not|unable|not able|impossible|not possible|difficult|hard|challenging|insufficient|not suitable|too \w+(?: or \w+)?|limits? (?:the )?(?:ability|assessment))(?: (?:for|me))*(?: to)? (?:\w+ ){0,2}(?:be )?(?:\w+ )?"
     r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|(?<!be )identif|classif|categori|label|interpretation|diagnosis)\w*", r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
-    r"\b(?:does|do|did|will) not (?:allow|permit|let|help|suffice)\b.{0,60}\b(?:settl|decid|tell|distinguish|determin|conclu|judg|diagnos|exclu|confirm)\w*", r"\b(?:leave|leaves|leaving|remains?|is|stays?) (?:\w+ ){0,2}open\b", r"\bneither\b.{0,60}\b(?:confirm|exclud|establish|prove|ruled|diagnos|determin|assert|claim|affirm|stated|favou?r|prefer)\w*", r"\b(?:be|am|is|just) (?:only )?guess(?:ing|work)\b|\b(?:coin[- ]?(?:flip|toss)|toss[- ]?up|50[/-]50)\b", r"\bno (?:\w+ ){0,2}(?:preference|distinction|separation|differentiation|discrimination|decision|choice)\b", r"\b(?:not|n\'t) (?:\w+ ){0,3}commit (?:\w+ ){0,2}(?:to|either)\b", r"\bundecided\b|\bambiguous\b|\b(?:go|be) either way\b|\btorn between\b", r"\btoo \w+ (?:for me )?to be (?:confident|sure|certain)\b", r"\bcould be (?:both|either)\b", r"\bnot \w+ (?:if|whether)\b",
+    r"\b(?:does|do|did|will) not (?:allow|permit|let|help|suffice)\b.{0,60}\b(?:settl|decid|tell|distinguish|determin|conclu|judg|diagnos|exclu|confirm)\w*", r"\b(?:leave|leaves|leaving|remains?|is|stays?) (?:\w+ ){0,2}open\b", r"\bneither\b.{0,60}\b(?:confirm|exclud|establish|prove|ruled|diagnos|determin|assert|claim|affirm|stated|favou?r|prefer)\w*", r"\b(?:be|am|is|just) (?:only )?guess(?:ing|work)\b|\b(?:coin[- ]?(?:flip|toss)|toss[- ]?up|50[/-]50)\b", r"\bno (?:\w+ ){0,2}(?:preference|distinction|separation|differentiation|discrimination|decision|choice)\b", r"\b(?:not|n\'t) (?:\w+ ){0,3}commit (?:\w+ ){0,2}(?:to|either)\b", r"\b(?:confirm\w*|prove\w*|establish\w*|accept\w*) (?:or|nor) (?:\w+ )?(?:exclu|rul|refut|reject|discard|deny|denied)\w*|\b(?:exclu\w+|rul\w+ out|refut\w+|reject\w*) (?:or|nor) (?:\w+ )?(?:confirm|prove|establish|accept)\w*", r"\bundecided\b|\bambiguous\b|\b(?:go|be) either way\b|\btorn between\b", r"\btoo \w+ (?:for me )?to be (?:confident|sure|certain)\b", r"\bcould be (?:both|either)\b", r"\bnot \w+ (?:if|whether)\b",
     r"\b(?:more|further|additional|better) (?:[\w-]+ ){1,3}(?:is|are|would be) (?:needed|required|necessary) (?:to|before|for)\b(?! (?:\w+ly )?(?:rule out|exclud|confirm))", r"\b(?:inconclusive|indeterminate|equivocal|non-?diagnostic|uncertain|undetermined|unsure)\b", r"\bnot (?:sure|certain) (?:whether|if)", r"\bneither confirm", r"\b(?:not enough|too little|no way|not sufficient\w*|(?:not|n't) (?:\w+ ){1,3}(?:enough|sufficient)) (?:\w+ ){0,4}?to (?:say|tell|determine|know|decide|judge|assess|confirm)", r"\bno (?:firm|definite|clear|definitive|reliable|certain) (?:conclusion|statement|diagnosis|interpretation|answer|assessment|determination)", r"\bno (?:conclusion|statement|judge?ment|determination|verdict|call)s?\b.{0,60}\b(?:can|could|may) be (?:\w+ )?(?:made|drawn|given|reached|offered)", r"\b(?:cannot|can't|could not|couldn't) (?:be (?:\w+ )?(?:certain|sure)|choose|settle|tell apart)\b", r"\bnot (?:sure|certain)\W*$", r"\bI (?:don't|do not) know\b")
 ABILITY = _rx(r"\b(?:cannot|can't|can not|unable|not able|ability|outside what|beyond what|not (?:trained|qualified|permitted|allowed)|requires?)\b")
 ANY_IMAGE = _rx(r"\b(?:an?|any) (?:[\w-]+ )?(?:picture|photo\w*|image|x-?ray|radiograph|scan|film)\b", r"(?<!these )(?<!the )(?<!both )\b(?:[\w-]+ )?(?:pictures|photos|images|x-?rays|radiographs|scans)\b", r"\ban? (?:trained |qualified |licensed )?radiologist\b", r"\b(?:your|a) (?:child|son|daughter|baby|kid)\b")
 THIS_IMAGE = _rx(r"\b(?:this|these|here)\b", r"\bthe (?!field)(?:\w+ )?(?:image|x-?ray|radiograph|film|scan|picture|study|lungs?)\b")
-
 
 # %% ../nbs/11_audit.ipynb #a1100042
 CLAUSE = re.compile(r"\s*(?:;|,(?! (?:or|effusion|infiltrate|opacit|consolidat|pneumothora|mass|nodul)\b)|:|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bwhile\b|\bwhereas\b|\bdespite\b)\s*", re.I)
@@ -401,7 +409,7 @@ BUT = re.compile(r"[;,]?\s*\b(?:but|however|although|though|whereas)\b\s*", re.I
 UNLIKE = re.compile(r"^\W*(?:unlike|in contrast to|as opposed to)\b[^,]*,(?: which [^,]*,)?\s*", re.I)
 GLANCE = re.compile(r"^\W*(?:initially|at first|on first|at a glance)\b", re.I)   # what stands before the "but" is thought better of
 FIRST_PERSON = re.compile(r"\b(?:I|I'm|my|me)\b|\brequires? an? (?:trained|qualified|licensed)")
-CONDITIONAL = re.compile(r"^\W*(?:if|were|had)\b([^,;]*),[^,;]*", re.I)   # "If this were pneumonia, there would be consolidation"
+CONDITIONAL = re.compile(r"^\W*(?:if|were|had|should (?=(?:the|this|it|there)\b)|when (?=(?:an?|one|you|someone|somebody|people|children|there(?:'s| is| are))\b))\b([^,;]*),[^,;]*", re.I)   # "If this were pneumonia, there would be consolidation"
 CONCEDED = re.compile(r"^\W*(?:while|although|though|even though|whilst)\b([^,;]{3,160}),\s*(?=(?:\S+\s+){2})", re.I)   # "While I cannot be certain, …"
 ANSWERED = re.compile(r"^\W*(?:yes|no|y|n)\s*[,.:;-]+\s+", re.I)
 
@@ -452,12 +460,15 @@ WHOLE = _rx(r"^\s*(?:chest|lungs\b|lung fields|x-?ray|radiograph|study|exam)")
 SIDE = _rx(r"\b(left|right)\b")
 BOTH = _rx(r"\b(?:bilateral\w*|both|either|bibasilar|bibasal|left and (?:the )?right|right and (?:the )?left)\b")
 PARTIAL = _rx(r"\b(?:lobar|focal|bacterial|viral|large|dense|frank|gross|new|other|further|additional|confluent|segmental|complicating)\b")
-LIKE_NORMAL = _rx(r"\b(?:compared (?:with|to)|unlike|than|differ\w* from|in contrast to|relative to)\s+(?:(?:an?|the|what is)\s+)?$")
+ADJECTIVE = _rx(r"(?:fine|clean) (?:[a-z]+ )?(?:details?|structures?|lines?|print|markings|texture|reticul\w*|nodul\w*|crackles|edges?|borders?)\b")   # "fine detail"
+LIKE_NORMAL = _rx(r"\b(?:on|in) an? (?:\w+ )?$", r"\b(?:compared (?:with|to)|unlike|than|differ\w* from|in contrast to|relative to)\s+(?:(?:an?|the|what is)\s+)?$")
 FIRM = _rx(r"\b(?:clearly|definitely|certainly|obviously|undoubtedly|no doubt)\b")
 NEITHER = _rx(r"\bnot (?:\w+ )?normal\b[^.;]{0,40}\b(?:not|nor)\b[^.;]{0,20}\bpneumonia\b", r"\bnot (?:\w+ )?pneumonia\b[^.;]{0,40}\b(?:not|nor)\b[^.;]{0,20}\bnormal\b")
 NOT_OUT = _rx(r"\b(?:cannot|can't|could not|not|n't|unable|hard|difficult)\b[^.;]{0,40}\b(?:exclud\w+|rul\w+|dismiss\w*) (?:it|this|that)\b")   # "no definite pneumonia, but I cannot exclude it"
 STRUCTURE = _rx(r"^[^.;,]{0,40}\b(?:is|are|represents?|reflects?|due to|caused by|(?:is |are |comes? )?from)\s+(?:(?:the|an?|normal|overlapping|overlying|superimposed)\s+){0,3}(?:thym\w+|breasts?|nipples?|vessels?|skin[- ]?folds?|ribs?|soft tissues?|scapula\w*|clothing|rotation|positioning|motion|exposure|technique|art[ei]facts?)\b")
+BUT_STRUCTURE = _rx(r"\bbut (?:it|that|this|these|they)(?:'s|'re| is| are| was| were) (?:just |only |actually |simply |really |merely )?(?:(?:the|an?|normal) ){0,2}(?:thym\w+|breasts?|nipples?|vessels?|skin[- ]?folds?|ribs?|soft tissues?|scapula\w*|clothing|art[ei]facts?|liver|heart)\b")
 SHADOW = _rx(r"\b(?:thym\w+|cardi\w+|heart|breasts?|nipple|ribs?|bone|vascular|mediastinal|hilar|soft[- ]tissue|skin[- ]?fold|scapula\w*) shadows?$")
+BUT_MAYBE = _rx(r"\b(?:but|though|although) (?:it|this|that|these|they|which) (?:might|may|could|can) (?:also |just |well |only |equally |simply )*(?:be|not be|represent|reflect|come)\b")   # "an opacity, but it might be nothing"
 UNTIL = re.compile(r"(?:\W|can|could|is|are|be|was|may|might|or|but|though|its?|presence|absence|\b)*$", re.I)
 ELSEWHERE = _rx(r"\b(?:otherwise|remain(?:ing|der)|rest of|elsewhere|upper|lower|middle|apices|mostly)\b")
 CAUSE = r"(?:atelecta\w+|o?edema|effusions?|ha?emorrhage|scar\w*|artifacts?|artefacts?|malignancy|mass|collapse|aspiration|normal variant|overlapping \w+)"
@@ -483,7 +494,7 @@ def about_lungs(
     key:str,    # what stood before the colon
 ) -> bool:
     "Whether it speaks of the lungs or the whole study, not of heart, bones or pleura."
-    text = re.sub("(?i)chest wall", "ribs wall ", text)
+    text = re.sub(r"(?i)\bchest (?=wall)|\blungs? (?=volumes?\b)", lambda m: "ribs ".ljust(len(m[0]))[:len(m[0])], text)
     after = " ".join(re.split(r"[,.;]| and | with ", text[j:])[0].split()[:5])
     before = re.split(r"[,;:]| and the ", text[:i])[-1]
     if OTHER_ANATOMY.search(after) and not WHOLE.search(after): return False
@@ -505,8 +516,9 @@ def mentions(
         g = GROUP[f]
         if g in ("lung","other","vague") and re.search(r"(?i)\bnormal $", text[:i]): continue
         if text[i:j].lower()=="enlarged" and not OTHER_ANATOMY.search(f"{s.key} {text}"): continue
-        if f=="opacity" and SHADOW.search(text[max(0, i-25):j]) or g in ("opacity","vague") and not maybe and STRUCTURE.search(text[j:]): continue
-        if g=="normal" and LIKE_NORMAL.search(text[:i]): continue
+        if f=="opacity" and SHADOW.search(text[max(0, i-25):j]) or g in ("opacity","vague") and not maybe and (STRUCTURE.search(text[j:]) or BUT_STRUCTURE.search(text[j:])): continue
+        if g=="normal" and (LIKE_NORMAL.search(text[:i]) or ADJECTIVE.match(text[i:])): continue
+        if text[i:j].lower()=="pneumonias" and not no: continue   # "where most pneumonias hide": in general
         if g in ("normal","abnormal") and not about_lungs(text, i, j, s.key): continue
         part = _clause(text, i)
         doubt = INDETERMINATE.search(text)
@@ -514,17 +526,17 @@ def mentions(
         maybe = maybe or (doubt and g!="normal" and (doubt.start()<=j or UNTIL.match(text[j:doubt.start()]))) or ((g=="pneumonia" or f in ("consolidation","infiltrate")) and any(a<=i<b for a,b in spans))
         if g=="pneumonia" and not no and DIAGNOSING.search(part[:400]): f, maybe = "indeterminate", True
         status = forced or ("hedged" if doubt and maybe else "denied" if no else "hedged" if maybe else "asserted")
-        if status=="denied" and g in ("pneumonia","opacity") and NOT_OUT.search(text[j:]): status = "hedged"
+        if status=="denied" and g in ("pneumonia","opacity") and NOT_OUT.search(text[j:]) or status=="asserted" and g in ("opacity","vague") and BUT_MAYBE.search(text[j:]): status = "hedged"
         partial = bool(PARTIAL.search(text[max(0, i-40):i]) if status=="denied" else g=="normal" and ELSEWHERE.search(part))
         if g in ("lung","other","vague") and status=="asserted" and re.search(r"(?i)within normal limits|normal variant", text): status = "denied"
         f = "density" if explained and g=="opacity" and status=="asserted" else f
-        out.append(Mention(f, status, s.shown, s.section, rank, side_of(part) or (side_of(text) if g!="normal" else ""), partial))
+        out.append(Mention(f, status, s.shown, s.section, rank, side_of(part) or side_of(s.key) or (side_of(text) if g!="normal" else ""), partial))
     if NEITHER.search(text): out = [m._replace(status="hedged") for m in out]
     return out or ([Mention("indeterminate", "hedged", s.shown, s.section, rank, "", False)] if INDETERMINATE.search(text) else [])
 
 # %% ../nbs/11_audit.ipynb #b1100046
-YES = _rx(r"^\W*(?:yes|y|present|positive|true|1(?:\.0)?|high|very high|likely|very likely|most likely|probable|probably|detected|seen|identified|confirmed|visible|noted|suspected|suggestive|mild|severe|extensive|bilateral|left|right|\+)\b")
-NO = _rx(r"^\W*(?:no|n|none|not (?:seen|present|detected|identified|visible|evident|noted|observed|suspected|likely)|absent|negative|false|0(?:\.0)?|low|very low|unlikely|very unlikely|less likely|nil|minimal|excluded|ruled out|clear|normal)\b(?!\.\d)")
+YES = _rx(r"^\W*(?:yes|y|present|pos(?:itive)?|\+ve|true|1(?:\.0)?|high|very high|likely|very likely|most likely|probable|probably|detected|seen|identified|confirmed|visible|noted|suspected|suggestive|mild|severe|extensive|bilateral|left|right|\+)\b")
+NO = _rx(r"^\W*(?:no|n|none|not (?:seen|present|detected|identified|visible|evident|noted|observed|suspected|likely)|absent|neg(?:ative)?|-ve|nl|false|0(?:\.0)?|low|very low|unlikely|very unlikely|less likely|nil|minimal|excluded|ruled out|clear|normal)\b(?!\.\d)")
 MAYBE = _rx(r"^\W*(?:possible|possibly|uncertain|equivocal|maybe|perhaps|indeterminate|cannot|can't|can not|could|may|might|unclear|unsure|questionable|moderate|medium|intermediate|borderline|null|unknown|inconclusive|not (?:sure|certain|excluded)|low confidence)\b|^\W*\?")
 NUMBER = re.compile(r"^\W*(\d{1,3}(?:\.\d+)?)\s*(?:%|/\s*100\b|out of 100\b)|^\W*([01]?\.\d+)\b|^\W*(\d{1,2}(?:\.\d+)?)\s*(?:/|out of)\s*10\b")
 
@@ -538,13 +550,14 @@ def value_status(
     return next((status for status,rx in (("hedged",MAYBE), ("denied",NO), ("asserted",YES)) if rx.search(text)), None)
 
 # %% ../nbs/11_audit.ipynb #a1100051
-QUOTE = _rx(r"\b(?:AI|software|system|tool) (?:tool |model )?(?:sa(?:ys|id)|call\w*|flag\w*|report\w*|suggest\w*|predict\w*|thinks?)\b", r"\b(?:(?:previous|prior|earlier|original|referral) (?:report|note|reading)|radiologist's (?:report|note|reading|opinion)) (?:sa(?:ys|id)|mention\w*|state[sd]?|calls?|called|suggest\w*|conclude[sd]?|describe[sd]?)\b", r"\b(?:cnn|classifier|ground[- ]truth|(?:the|true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
+QUOTE = _rx(r"\b(?:draft|second reader|first reader|other reader|the machine)\b", r"\b(?:be|been|was|were|is|are|got|gets?) flagged\b", r"\b(?:reader|trainee|registrar|student|intern|author|resident|colleague)(?:'s|s)? (?:[\w-]+ ){0,3}(?:wrote|writes|stated?s?|conclu\w+|read|reads|noted|called|objection|verdict|opinion)\b", r"\bthey wrote\b", r"\b(?:AI|software|system|tool) (?:tool |model )?(?:sa(?:ys|id)|call\w*|flag\w*|report\w*|suggest\w*|predict\w*|thinks?)\b", r"\b(?:(?:previous|prior|earlier|original|referral) (?:report|note|reading)|radiologist's (?:report|note|reading|opinion)) (?:sa(?:ys|id)|mention\w*|state[sd]?|calls?|called|suggest\w*|conclude[sd]?|describe[sd]?)\b", r"\b(?:cnn|classifier|ground[- ]truth|(?:the|true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
             r"(?:deep learning )?model(?:'s)?|(?:model|classifier)'?s? prediction|similar (?:cases?|images?)|retrieved|neighbou?rs?|label(?:l)?ed|the prediction|predicted|diagnosis (?:of \w+ )?provided|its (?:call|verdict|decision|output)|it (?:calls|predicts|classifies))\b", r"\b(?:true|gt|pred|actual)\s*=",
-            r"\b(?:clinicians?|clinician|referrers?|parents?|mother|father|doctors?|physicians?|p(?:a)?ediatricians?|colleagues?|residents?|department|team)(?:'s?)? (?:[\w-]+ ){0,4}(?:suspect|believ|think|thought|request|ask|wonder|worr|quer|concern|diagnos|sa(?:id|ys)|call)\w*")
-AGREE = _rx(r"\b(?:agree|agrees|concur|concurs|consistent with|in (?:keeping|line|agreement|accord|concordance) with|support(?:s|ed|ive)?|confirm(?:s|ed)?|align(?:s|ed)?|match(?:es)?|corroborat\w+|correspond\w*|correct|accurate|plausible|reasonable)\b")
-OPPOSE = _rx(r"\b(?:false[- ](?:positive|negative|alarm)s?|not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
-CONCURS = _rx(r"\b(?:that|this|it)(?:'s| is| was| seems| looks) (?:\w+ )?(?:a false (?:alarm|positive|negative)|wrong|incorrect|mistaken|correct|right|not (?:correct|right))\b", r"^\W*(?:I|we) (?:\w+ )?(?:agree|concur|disagree)\b")
-UNDECIDED = _rx(r"\b(?:cannot|can't|can not|could not|couldn't|unable to) (?:decide|choose|settle|(?:say|tell) which)\b", r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
+            r"\b(?:clinicians?|clinician|referrers?|parents?|mother|father|doctors?|physicians?|p(?:a)?ediatricians?|colleagues?|residents?|department|team)(?:'s?)? (?:[\w-]+ ){0,4}(?:suspect|believ|think|thought|request|ask|wonder|worr|quer|concern|diagnos|sa(?:id|ys)|call)\w*(?! (?:this|it|that|these|such)\b)")
+AGREE = _rx(r"\bI (?:\w+ )?(?:second|share|echo|endorse|side with|go along with)\b", r"\b(?:agree|agrees|concur|concurs|consistent with|in (?:keeping|line|agreement|accord|concordance) with|support(?:s|ed|ive)?|confirm(?:s|ed)?|align(?:s|ed)?|match(?:es)?|corroborat\w+|correspond\w*|correct|accurate|plausible|reasonable)\b")
+OPPOSE = _rx(r"\b(?:false[- ](?:positive|negative|alarm)s?|not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|mistaken|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
+DISAGREE = _rx(r"\bdisagree|\b(?:not|n't) (?:agree|concur|share|support\w*)\b|\b(?:wrong|incorrect|mistaken|false negative)\b")
+CONCURS = _rx(r"\b(?:that|this|it)(?:'s| is| was| seems| looks) (?:\w+ )?(?:a false (?:alarm|positive|negative)|wrong|incorrect|mistaken|correct|right|not (?:correct|right))\b", r"(?:^\W*|\b(?:and|but|so)\b[^.;]{0,60}\b)(?:I|we)(?:'d| would| must| do)? (?:\w+ )?(?:agree|concur|disagree|second|side|go along)\b(?! (?:that|on)\b)")
+UNDECIDED = _rx(r"\bneither (?:\w+ )?(?:confirm|support|agree|endorse|refute|reject|back)\w*", r"\b(?:cannot|can't|can not|could not|couldn't|unable to) (?:decide|choose|settle|(?:say|tell) which)\b", r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
 
 def quoted_verdict(
     text:str,        # a sentence that speaks of a verdict
@@ -559,11 +572,12 @@ def unquote(
 ) -> tuple:           # own words, and the status they get, or None
     "What a sentence about another's verdict claims itself."
     part = next((c for c in CLAUSE.split(text) if QUOTE.search(c)), text)
+    if m := CONCURS.search(text): part = f"{part} {m[0]}"   # "The label is normal, and having looked, I agree"
     verdict = quoted_verdict(text) or verdict
-    own = drop_clauses(text, QUOTE)
+    own = drop_clauses(re.sub(r"\band (?=that\b|I\b)", ", ", text), QUOTE)
     if any(GROUP[f] in ("pneumonia","opacity","normal","abnormal") for f,*_ in find(own)): return own, None
     if UNDECIDED.search(text): return "pneumonia", "hedged"
-    if verdict and OPPOSE.search(part): return verdict, "denied"
+    if verdict and OPPOSE.search(part): return ("pneumonia", "asserted") if verdict=="normal" and DISAGREE.search(part) else (verdict, "denied")   # of two classes, it is the other
     if verdict and AGREE.search(part): return verdict, "asserted"
     return own, None
 
@@ -572,7 +586,7 @@ ODDS = _rx(r"\b(?P<a>pneumonia|normal)\b[^.\n;%]{0,40}?(?P<p>\d{1,3}(?:\.\d+)?)\
            r"\b(?P<d>pneumonia)\b[^.\n;/]{0,30}?\b(?P<s>\d{1,3})\s*(?:/|out of)\s*(?P<of>100|10)\b",
            r"\b(?:probability|likelihood|chance|risk|score) (?:of|for) (?P<c>pneumonia)[^.\n;%]{0,30}?(?P<r>[01]?\.\d+)\b",
            r"\b(?P<e>pneumonia|normal)\W{1,4}(?P<x>[01]?\.\d+)\W{1,6}(?:and )?(?P<f>pneumonia|normal)\W{1,4}(?P<y>[01]?\.\d+)\b")
-FAVOURS = _rx(r"\b(?P<a>normal|pneumonia|infection),?\s+\(?(?:which |that )?(?:is\s+|being\s+)?(?:(?:the|a) )?(?:favou?red|preferred|more likely|most likely)\b", r"\bfavou?r(?:s|ing)?\s+(?:a\s+)?(?:\w+\s+)?(?P<b>normal|pneumonia|infection)\b",
+FAVOURS = _rx(r"\b(?P<a>normal|pneumonia|infection),?\s+\(?(?:which |that )?(?:(?:is|being|seems|appears|remains|would (?:be|seem))\s+)?(?:(?:the|a) )?(?:favou?red|preferred|(?:more|most) (?:likely|probable))\b", r"\bfavou?r(?:s|ing)?\s+(?:a\s+)?(?:\w+\s+)?(?P<b>normal|pneumonia|infection)\b",
               r"\b(?P<d>normal|pneumonia|infection)\b[^.;]{0,60}\b(?:and|but) (?:it |this )?(?:is|remains|would be) (?:in fact |indeed |still |actually )?the (?:most likely|favou?red|leading)\b",
               r"\bmore likely (?:(?!than|not|no|or|nor)\w+ ){0,4}(?P<c>normal|pneumonia)\b(?! (?:variant|vessel|thymus|structure|or\b|versus|vs))")
 
@@ -591,19 +605,23 @@ def odds(
 # %% ../nbs/11_audit.ipynb #a1100061
 CONCLUDES = _rx(r"^(?:overall|in (?:conclusion|summary|short)|therefore|thus|hence|to (?:summari[sz]e|conclude)|final(?:ly)?\b|so,|i (?:would |do )?(?:classify|conclude|believe|agree|disagree|concur)|my (?:overall |final )?(?:assessment|impression|conclusion|answer|diagnosis|verdict|reading)|"
                 r"the (?:final |overall |most likely |correct )?(?:answer|diagnosis|verdict|conclusion|impression)\b)", r"\bI would classify\b", r"\btherefore\b|\bin conclusion\b|\bin my opinion\b")
-FIRST = _rx(r"^\W*(?:initially|at first|on first|first impression|at a glance|my first)\b")   # what is thought better of
+FIRST = _rx(r"^\W*(?:initially|at first|on first|first impression|at a glance|my first)\b", r"\b(?:my|the) (?:earlier|previous|prior|initial|first|original) (?:response|answer|reply|statement|message|assessment)\b|\b(?:earlier|previously|before) I (?:had )?(?:stated|said|wrote|claimed|described|reported|called)\b|\bwhat I (?:had )?(?:described|called|took|read|reported|labelled|thought)\b|\bI (?:had )?(?:earlier|previously|initially|wrongly|mistakenly|incorrectly) (?:stated|said|wrote|claimed|described|reported|called|read)\b")   # what is thought better of
 SECOND = _rx(r"^\W*(?:correction|actually|wait|on (?:closer|second|further|careful|re-?)[\w-]* ?(?:look|inspection|review|examination|reflection|thought|scrutiny)?|looking (?:again|closer|more closely)|on reflection|re-?examining|having looked again)\b")
 BARE = re.compile(r"^\W*(?:\d+[.)]\s*)?(?:\w\d*\s*:)?\s*(?:(?:the|my) (?:\w+ )?answer (?:is|would be) )?(yes|no|y|n|positive|negative)\b\W*$", re.I)
 CHANCE = re.compile(r"\b(?:confidence|probability|likelihood|chance|suspicion|risk)\b[^.]{0,30}\bpneumonia\b[^.]{0,15}\b(?:is|seems|appears|remains) (?:\w+ )?(?:(low|small|minimal|negligible)|(high))\b", re.I)
 CLASS = _rx(r"^[\s*'\"(]*(?:normal|(?:no |not )?pneumonia)\W*$")   # a line that is nothing but a class
 WHICH_KIND = _rx(r"\b(?:this|the) pneumonia is infectious\b")   # after KINDS: it is there, whichever its kind
 REJECTED = _rx(r"^(?:ruled out|excluded|rejected|dismissed|not seen)$")
+SUPPOSED = _rx(r"^\W*if\b(?! (?:I|we|you|one|forced|pressed|pushed|asked|made|anything)\b)[^.;]*\b(?:would|could|might|may)\b|^\W*if\b(?! (?:I|we|you|one)\b)[^.;]*\bI'd\b", r"^\W*on (?:the )?one hand\b")
 KIND = _rx(r"^\W*(?:\w+\s*:)?\W*(?:(?:most likely|probably|likely|it is|this is)\s+)?(?:viral|bacterial)\W*$")   # asked which kind of pneumonia
 REPLY = {"No": _rx(r"^\W*(?:none(?: of (?:these|those|them|the above))?|there (?:isn't|is not|aren't|is none|are none)|it (?:isn't|is not|doesn't|does not)|i (?:don't|do not) (?:think|believe) so|not (?:really|that i can see)|i (?:see|saw|find|found) (?:none|no such thing)|nope)\W*$"),
          "Yes": _rx(r"^\W*(?:there is|it (?:is|does)|i (?:think|believe) so|yep|yeah|indeed)\W*$")}
 ASKED = _rx(r"^\W*(?:you (?:asked|ask|want\w*|would like)|(?:the|your) (?:question|task|prompt) (?:is|was|asks?)) (?:\w+ ){0,4}(?:whether|if)\b")
-SEARCHED = _rx(r"\b(?:look|search|check|examin|screen|assess)\w* for (?P<what>[^.;]{3,120}?),? (?:and|but) (?:I )?(?:found|find|saw|see|there (?:is|are|was|were)) (?:none|nothing|no)\b")
-NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these|this|that|them|which|those)|there) (?:is|are|was|were) (?:\w+ )?(?:missing|absent|lacking|none|not (?:seen|present|visible|the case|found|here|observed)|(?<=of these are )seen)\b", r"\bnone of (?:these|this|that|them|those|which) (?:is|are|was|were) (?:seen|present|visible|found|observed)\b", r"\b(?:I|we) (?:see|saw|find|found) (?:none|no such)\b")
+RHETORICAL = _rx(r"^(?!.*\b(?:against|have)\b)\W*what (?:\w+ ){0,4}?(?:would|should|could)\b")
+VERB = _rx(r"\b(?:is|are|was|were|has|have|there|I|we|see\w*|shows?|looks?|appears?|no|not|yes)\b|n't\b|'s\b")
+SEARCHED = _rx(r"\b(?:look|search|check|examin|screen|assess)\w* for (?P<what>[^.;]{3,160}?)(?:,? (?:and|but) (?:I )?(?:found|find|saw|see|there (?:is|are|was|were)) (?:none|nothing|no)\b|[ ,-]+(?:is|are) (?:\w+ )?(?:missing|absent|lacking|not (?:here|there|seen|present|found))\b)")
+NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these|this|that|them|which|those)|there) (?:is|are|was|were) (?:\w+ )?(?:missing|absent|lacking|none|not (?:seen|present|visible|the case|found|here|observed)|(?<=of these are )seen)\b", r"\b(?:none|neither)(?: of (?:these|this|that|them|those|which|the two))? (?:is|are|was|were|(?:can|could) be) (?:seen|detected|present|visible|found|observed|here|there)\b", r"\b(?:I|we) (?:see|saw|find|found) (?:none|no such)\b", r"\b(?:can't|cannot|can not|couldn't|could not|don't|do not|didn't|did not) (?:\w+ )?(?:find|see|spot|detect|identify|make out) (?:\w+ )?(?:such|of (?:these|that|this|them|those))\b",
+            r"\bnone of (?:[\w-]+ ){1,3}(?:is|are|was|were) (?:\w+ )?(?:there|here|seen|present|visible|found|met|fulfilled)\b", r"\b(?:empty-handed|in vain|to no avail)\b|\bdr[ae]w a blank\b")
 NO_SIGN = _rx(r"\b(?:no|without|not any|insufficient|little|not enough)\b[^.;]{0,30}\b(?:of|for) (?:it|this|that|these|any)\W*$")
 OPEN = _rx(r"\bits (?:presence|existence) (?:is|remains) (?:not (?:certain|sure|clear)|uncertain|unclear|doubtful)\b", r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
            r"\b(?:unclear|uncertain|unknown|indeterminate|undetermined) (?:cause|nature|a?etiology|significance|origin)\b", r"\b(?:cause|nature|a?etiology|significance|origin)\b[\w ]{0,40} (?:is|are|remains?) (?:unclear|uncertain|unknown|not clear)\b")
@@ -630,11 +648,12 @@ def read_sentence(
     if m := SEARCHED.search(s.text): return [note(f, "denied") for f,*_ in find(m["what"])]
     if (DEFINITION.search(s.text) or CONDITIONAL.match(s.text)) and find(s.text) and NONE_SEEN.search(s.text): return [note("pneumonia", "denied")]
     if not text: return []
+    if SUPPOSED.match(s.text): return [m._replace(status="hedged") for m in mentions(text, s, rank)]
     if m := FAVOURS.search(text): return [note("normal" if (m["a"] or m["b"] or m["c"] or m["d"]).lower()=="normal" else "pneumonia", "asserted")]
     if even := EQUAL.search(f"{s.key}: {text}"): rank = max(rank, 2.5)
     if even or OVER.search(text): return [note("pneumonia", "hedged")]
     if ALTERNATIVES.search(text): return [note("indeterminate", "hedged")] if INDETERMINATE.search(text) or re.search(r"(?i)\bversus\b|\bvs\b|differentiate|\b(?:could|may|might)\b", text) else []
-    rank = max(rank, 3) if CONCLUDES.search(text) else .5 if rank==1 and FIRST.search(text) else 1.5 if rank==1 and SECOND.search(s.shown) else rank
+    rank = max(rank, 3) if CONCLUDES.search(text) else .5 if rank==1 and FIRST.search(s.shown) else 1.5 if rank==1 and SECOND.search(s.shown) else rank
     if CLASS.match(s.shown): rank = max(rank, 3)
     if QUOTE.search(text) or quoted and CONCURS.search(text):
         text, forced = unquote(text, quoted)
@@ -649,7 +668,9 @@ def read_sentence(
             return [m._replace(status="denied" if LIKELIHOOD.search(s.shown) else "hedged" if MODAL.search(text) else "asserted") for m in named]
         status = value_status(text)
         if status and not (status!="denied" and any(GROUP[f] in ("pneumonia","opacity","normal") for f,*_ in find(text))): return [m._replace(status=status, side=side_of(text)) for m in named]
-    if RANK.get(s.section, 1)>=3 and re.match(r"^\W*(positive|negative)\W*$", text, re.I): return [note("pneumonia", value_status(text))]
+    if RHETORICAL.match(s.key): return []
+    if quoted and re.search(r"(?i)\b(?:agree|concur)", s.key) and (status := value_status(text)): return [note(quoted, status)]
+    if RANK.get(s.section, 1)>=3 and re.match(r"^\W*(positive|negative)\W*$", text, re.I) and not PARTIAL.search(s.key): return [note("pneumonia", value_status(text))]
     return mentions(text, s, rank)
 
 # %% ../nbs/11_audit.ipynb #a1100062
@@ -671,13 +692,16 @@ def _bare_answers(bare, questions):
 def read_sentences(
     sentences:list[Sentence],
     questions:list[str]=(),    # the prompt's, for bare answers
+    quoted:str=None,           # the verdict that the prompt passes on
 ) -> list[Mention]:
     "What all sentences claim, in order, each once."
-    out, bare, seen, quoted, asked, loose, imagined = [], [], set(), None, None, [], False
+    out, bare, seen, asked, loose, imagined = [], [], set(), None, [], False
+    if len(questions)==1 and sentences and re.match(r"(?i)\W*(?:yes|no)\b\W", sentences[0].text): asked = Sentence("body", "", questions[0].strip(), questions[0].strip())
     for s in sentences:
-        if s.section=="quoted" and not re.search(r"(?i)agree", s.key): quoted = quoted_verdict(s.text) or quoted; continue
+        if s.section=="quoted" and not re.search(r"(?i)agree", s.key) and not CONCURS.search(s.text): quoted = quoted_verdict(s.text) or quoted; continue
         if s[:3] in seen and not BARE.match(s.text): continue
         seen.add(s[:3])
+        if asked and RHETORICAL.match(asked.text) and not VERB.search(s.text): imagined = True; continue   # "What would it look like? A white patch."
         if QUESTION.search(s.text) or ASKED.match(s.text):
             if len(s.text.split())<4 and not QUESTION.match(s.text): loose = [a._replace(status="hedged") for a in _answer(s, s, True)]   # "Infiltrate?"
             asked = s; continue
@@ -713,6 +737,7 @@ def decide(
     whole = [m for m in good if m.finding=="normal" and not m.side and not m.partial]
     firm_no = [m for m in no if not m.partial]
     lung = [m for k in ("asserted","hedged") for m in by(k, "lung", "vague")]
+    if yes and yes[0].rank>=3: whole = whole + [m for m in by("denied", "abnormal") if not m.partial and not m.side and m.text not in {y.text for y in yes}]
     if yes: return ("uncertain", yes+firm_no+whole, False) if firm_no or whole else ("pneumonia", yes, False)
     if maybe and not (firm_no and firm_no[0].rank>=3): return "uncertain", maybe, False
     if firm_no or (no and not seen and not lung): return "normal", no+good, False
@@ -722,7 +747,7 @@ def decide(
     if seen: return ("uncertain", seen+whole+left, True) if whole or left else ("pneumonia", seen, False)
     if perhaps: return "uncertain", perhaps, False
     if bad := by("denied", "normal"): return "uncertain", bad, True
-    if (good if not lung else [m for m in good if not m.partial]) and not by("hedged", "normal"): return "normal", good+unseen, False
+    if (good if not lung else [m for m in good if not m.partial and not m.side]) and not by("hedged", "normal"): return "normal", good+unseen, False
     if unseen and not lung: return "normal", unseen, False
     rest = lung + by("asserted", "abnormal", "other") + by("hedged", "abnormal", "normal", "other", "indeterminate") + unseen
     return ("uncertain", rest, True) if rest else (None, [], True)
@@ -732,6 +757,8 @@ def _leading(ms):
     "A differential is ranked: what its first line names first."
     first = [m for m in ms if m.text==ms[0].text]
     return first[:1] if first[0].group in ("pneumonia","normal","lung") and first[0].status!="denied" else first
+
+REFUSES = _rx(r"\b(?:anatomical|any) (?:structures?|anatomy|details?)\b", r"\b(?:I|we)(?:'d| would| will|'ll)? (?:decline|refuse|rather not|must decline)\b|\b(?:I|we) (?:won't|will not|shall not|am not going to) (?:attempt|try|give|provide|offer)\b")
 
 def claim_of(
     ms:list[Mention],   # all mentions of a report
@@ -743,7 +770,91 @@ def claim_of(
         claim, carry, is_weak = decide(_leading(level) if rank==2 else level)
         if claim and not is_weak: return claim, carry
         if claim: weak = weak or (claim, carry)
+    if weak and {m.finding for m in weak[1]}=={"indeterminate"} and all(REFUSES.search(m.text) for m in weak[1]): weak = None
     return weak or ("unreadable", [])
+
+# %% ../nbs/11_audit.ipynb #d1100064
+CLAIM_WEIGHTS = Path(str(files("pneumo")))/"weights"/"claims.safetensors"   # shipped with the package; `fit_second_reader` makes it
+BINS, TRUST = 2**17, 1.   # hashed features; what the rules' claim counts, in log-odds
+
+def features(
+    text:str,           # a cleaned report
+    ms:list[Mention],   # what the rules found in it
+) -> tuple:             # bins, damped counts
+    "Words, pairs and triples of a report's last 4,000 characters, four letters in a row, and its mentions, hashed."
+    words = re.findall(r"[^\W\d_]+|\d+|[?:%!|\[\]{}]", text[-4000:].lower())
+    kinds = [f"@{m.group}_{m.status}" for m in ms]
+    found = {*kinds, *(f"{k}_{m.rank}" for k,m in zip(kinds, ms)), *((f"@first{kinds[0]}", f"@last{kinds[-1]}") if kinds else ("@none",))}
+    phrases = ("_".join(words[i:i+k]) for k in (1,2,3) for i in range(len(words)-k+1))
+    letters = ("#" + f"<{w}>"[i:i+4] for w in words for i in range(max(1, len(w)-1)))
+    n = Counter(zlib.crc32(g.encode())%BINS for g in chain(phrases, letters, found))
+    import numpy as np
+    return np.fromiter(n, int, len(n)), 1+np.log(np.fromiter(n.values(), float, len(n)))
+
+# %% ../nbs/11_audit.ipynb #e1100064
+@lru_cache(maxsize=1)
+def _shipped():
+    "The shipped regression: idf (BINS,), weights (BINS, 4), bias (4,)."
+    from safetensors.numpy import load_file
+    return _dense(load_file(CLAIM_WEIGHTS))
+
+def _dense(fit):
+    "The arrays of `fit_second_reader` with a row for every bin."
+    import numpy as np
+    idf, weights = np.zeros(BINS, "float32"), np.zeros((BINS, len(CLAIMS)), "float32")
+    idf[fit["bins"]], weights[fit["bins"]] = fit["idf"], fit["weights"]
+    return idf, weights, fit["bias"].astype("float32")
+
+def second_reader(
+    text:str,           # a cleaned report
+    ms:list[Mention],   # what the rules found in it
+    fit:tuple=None,     # of `_dense`; the shipped one when None
+):                      # (4,) log-probabilities, in the order of CLAIMS
+    "What the regression makes of a report."
+    import numpy as np
+    idf, weights, bias = fit or _shipped()
+    bins, n = features(text, ms)
+    x = n*idf[bins]
+    p = 1/(1+np.exp(-(x/max(np.linalg.norm(x), 1e-9)@weights[bins] + bias)))
+    return np.log(p/p.sum())
+
+# %% ../nbs/11_audit.ipynb #f1100064
+def fit_second_reader(
+    read:list[tuple],    # for each report: its cleaned text and its mentions
+    claims:list[str],    # what a person reads in it
+    C:float=30,          # inverse strength of the penalty
+    min_df:int=2,        # a feature stands in at least so many reports
+) -> dict:               # bins (k,), idf (k,), weights (k, 4), bias (4,)
+    "The regression, one claim against the rest."
+    import numpy as np
+    from scipy.sparse import csr_matrix
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import normalize
+    rows = [features(*r) for r in read]
+    x = csr_matrix((np.concatenate([n for _,n in rows]), np.concatenate([b for b,_ in rows]), np.cumsum([0, *(len(b) for b,_ in rows)])), shape=(len(rows), BINS))
+    df = np.bincount(x.indices, minlength=BINS)
+    bins = np.flatnonzero(df>=min_df)
+    idf = 1 + np.log((1+len(rows))/(1+df[bins]))
+    x = normalize(x[:,bins].multiply(idf).tocsr())
+    fits = [LogisticRegression(C=C, solver="liblinear").fit(x, np.array(claims)==c) for c in CLAIMS]
+    return dict(bins=bins.astype("uint32"), idf=idf.astype("float16"), weights=np.ascontiguousarray(np.concatenate([f.coef_ for f in fits]).T, "float16"), bias=np.concatenate([f.intercept_ for f in fits]).astype("float16"))
+
+# %% ../nbs/11_audit.ipynb #g1100064
+CARRIES = dict(normal={("normal","asserted"), ("pneumonia","denied"), ("opacity","denied"), ("abnormal","denied")}, pneumonia={("pneumonia","asserted"), ("opacity","asserted")}, unreadable=set())
+
+def vote(
+    claim:str,           # the rules'
+    carry:list[Mention], # the mentions that carry it
+    text:str,            # the cleaned report
+    ms:list[Mention],    # all mentions
+    fit:tuple=None,      # of `_dense`; the shipped one when None
+) -> tuple:              # claim, the mentions that carry it
+    "The claim on which rules and regression settle."
+    if len(text.split())<5: return claim, carry
+    p = second_reader(text, ms, fit)
+    p[CLAIMS.index(claim)] += TRUST
+    new = CLAIMS[p.argmax()]
+    return (claim, carry) if new==claim else (new, [m for m in ms if new not in CARRIES or (m.group, m.status) in CARRIES[new]])
 
 # %% ../nbs/11_audit.ipynb #a1100071
 _SEEN = r"(?:seen|noted|increase|decrease|change|develop\w*|opaci\w*|consolidat\w*|infiltrat\w*|effusion|pneumonia|appearance|size|resol\w*)"
@@ -807,18 +918,34 @@ def contradictions(
     return list(out.values())
 
 # %% ../nbs/11_audit.ipynb #a1100073
+def _asked(prompt):
+    "What a prompt holds: its sentences, its questions (numbered items, or what ends in a question mark), the one verdict that it passes on."
+    sentences, items = split(clean(prompt)[0]), re.findall(r"(?<!\w)\d{1,2}[.):]\s*([^\n\d?]{3,80})", prompt)
+    told = {v for s in sentences if (QUOTE.search(s.shown) or s.section=="quoted") and (v := quoted_verdict(s.shown))}
+    questions = [f"{i.strip(' .,;')}?" for i in items] if len(items)>1 else re.findall(r"[^.?!\n]+\?", prompt)
+    return {s.shown for s in sentences if " " in s.text}, questions, told.pop() if len(told)==1 else None
+
+def read_rules(
+    text:str|bytes|None,   # the report
+    prompt:str=None,       # the prompt
+) -> tuple:                # the cleaned text, what was noticed, sentences, mentions, claim, the mentions that carry it
+    "What the rules read in a report."
+    plain, notes = clean(text, prompt or "")
+    echoed, questions, told = _asked(prompt) if prompt else ((), (), None)
+    sentences = [s for s in split(plain) if s.shown not in echoed]
+    found = read_sentences(sentences, questions, told)
+    claim, carry = claim_of(found)
+    if claim=="uncertain" and "loop" in notes and {m.group for m in carry} >= {"pneumonia","normal"}: claim, carry = "unreadable", []
+    return plain, notes, sentences, found, claim, carry
+
 def read_report(
     text:str|bytes|None,   # the report
     evidence:dict=None,    # what supports it: see `unsupported_details`
     prompt:str=None,       # the prompt: its questions explain bare answers
 ) -> dict:                 # claim, sentences, findings, unsupported, contradictions, sections, words, notes
     "Read one report: what it claims and in which sentences, what nothing supports, where it contradicts itself."
-    plain, notes = clean(text, prompt or "")
-    asked = {s.shown for s in split(clean(prompt)[0]) if " " in s.text} if prompt else set()
-    sentences = [s for s in split(plain) if s.shown not in asked]
-    found = read_sentences(sentences, re.findall(r"[^.?!\n]+\?", prompt or ""))
-    claim, carry = claim_of(found)
-    if claim=="uncertain" and "loop" in notes and {m.group for m in carry} >= {"pneumonia","normal"}: claim, carry = "unreadable", []
+    plain, notes, sentences, found, claim, carry = read_rules(text, prompt)
+    if (new := vote(claim, carry, plain, found))[0]!=claim: claim, carry = new; notes.append("second reader")
     sections = [s for s in dict.fromkeys(s.section for s in sentences) if s not in ("body","quoted","ignored")]
     return dict(claim=claim, sentences=list(dict.fromkeys(m.text for m in carry)),
                 findings=[dict(finding=m.finding, status=m.status, sentence=m.text) for m in found],

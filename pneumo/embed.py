@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TEXTS', 'QUERIES', 'WORDS', 'GLOSSARY', 'LEXICON', 'MINILM', 'LAYERS', 'CLIP_WEIGHTS', 'PROBE', 'BIOMEDCLIP',
            'ENCODERS', 'unit', 'Encoder', 'sha', 'state_digest', 'Pixels', 'RandomProjection', 'Features',
-           'read_queries', 'read_words', 'Captions', 'captions', 'plain_words', 'MiniLM', 'TextHead', 'ImageHead',
-           'fit_image_head', 'ClipConfig', 'contrastive', 'train_pneumoclip', 'PneumoClip', 'OpenClip',
+           'read_queries', 'read_words', 'Captions', 'captions', 'plain_words', 'MiniLM', 'TextHead', 'TextHeads',
+           'ImageHead', 'fit_image_head', 'ClipConfig', 'contrastive', 'train_pneumoclip', 'PneumoClip', 'OpenClip',
            'tiny_open_clip', 'create_encoder', 'cache_folder', 'embed']
 
 # %% ../nbs/08_embed.ipynb #f644caaa
@@ -355,10 +355,20 @@ class TextHead(nn.Module):
         pooled = torch.cat([(z*m).sum(1)/m.sum(1), z.masked_fill(~m, -1e4).amax(1)], 1)
         return self.out(self.drop(pooled))
 
+class TextHeads(nn.ModuleList):
+    "Heads that were trained apart, and the mean of their directions."
+    def __init__(self,
+        heads:list,     # of TextHead
+    ): super().__init__(heads)
+
+    def forward(self, h, mask): return torch.stack([F.normalize(head(h, mask), dim=1) for head in self]).mean(0)
+
+
 # %% ../nbs/08_embed.ipynb #s1im02
-def _explained(d:torch.Tensor) -> torch.Tensor:
-    "What can be said of an image from its decision (n, 1): four curves over it."
-    return torch.cat([d, d*d, (2*d).tanh(), (d/2).tanh()], 1)
+def _plain(x:torch.Tensor) -> torch.Tensor:
+    "Pictures (n, 1, h, w) as rows of grey levels, all of the same mean and contrast."
+    x = x.flatten(1)
+    return (x-x.mean(1, keepdim=True)) / x.std(1, keepdim=True).clamp(1e-3)
 
 def _joined(d:torch.Tensor, looks:torch.Tensor) -> torch.Tensor:
     "Decision (n, 1) and appearance (n, dim-2) as vectors of length one, (n, dim)."
@@ -366,49 +376,49 @@ def _joined(d:torch.Tensor, looks:torch.Tensor) -> torch.Tensor:
     return torch.cat([side, (1-side*side).sqrt()*F.normalize(looks, dim=1), torch.zeros_like(d)], 1)
 
 class ImageHead(nn.Module):
-    "Features to the joint space: the decision, appearance in what it leaves, and nothing in the place of doubt."
+    "To the joint space: the decision, appearance in what it leaves, and nothing in the place of doubt."
     def __init__(self,
         features:int,         # of the classifier
         dim:int,              # of the joint space
+        pixels:int=784,       # of a picture
     ):
         super().__init__()
-        self.decide, self.look = nn.Linear(features, 1), nn.Linear(features+4, dim-2)
+        self.decide, self.look = nn.Linear(features, 1), nn.Linear(pixels, dim-2)
 
-    def forward(self, f):
-        d = self.decide(f)
-        return _joined(d, self.look(torch.cat([f, _explained(d)], 1)))
+    def forward(self, x, f): return _joined(self.decide(f), self.look(_plain(x)))
+
 
 # %% ../nbs/08_embed.ipynb #s1im04
 @torch.no_grad()
 def fit_image_head(
-    f:torch.Tensor,           # (n, features) of training images
+    x:torch.Tensor,           # (n, 1, h, w) training images
     last:nn.Linear,           # the classifier's last layer
     dim:int,                  # of the joint space
     calibration:dict=None,    # slope and intercept of its calibrated log-odds; the raw ones when left out
 ) -> ImageHead:
-    "The classifier's calibrated log-odds, and the whitened principal components of what they leave unexplained."
-    head, c = ImageHead(f.shape[1], dim), calibration or dict(slope=1., intercept=0.)
+    "The classifier's calibrated log-odds, and the whitened principal components of the training pictures."
+    x = _plain(x)
+    head, c = ImageHead(last.in_features, dim, x.shape[1]), calibration or dict(slope=1., intercept=0.)
     head.decide.weight[:], head.decide.bias[:] = c["slope"]*last.weight, c["slope"]*last.bias + c["intercept"]
-    d = head.decide(f)
-    b = torch.cat([_explained(d), torch.ones_like(d)], 1)
-    by = torch.linalg.pinv(b) @ f                                # the features as the decision predicts them
-    _,s,v = torch.linalg.svd(f-b@by, full_matrices=False)
+    _,s,v = torch.linalg.svd(x-x.mean(0), full_matrices=False)
     w = F.pad(v[:dim-2]/(s[:dim-2]/s[0]).clamp(.01)[:,None], (0,0,0,max(0, dim-2-len(v))))
-    head.look.weight[:], head.look.bias[:] = torch.cat([w, -w@by[:4].T], 1), -w@by[4]
+    head.look.weight[:], head.look.bias[:] = w, -w@x.mean(0)
     return head.eval()
+
 
 # %% ../nbs/08_embed.ipynb #0f6af905
 @dataclass(frozen=True)
 class ClipConfig:
     "Every choice of training the joint space."
-    dim: int = 64             # of the joint space
+    dim: int = 128            # of the joint space
     captions: int = 16000     # different ones
     steps: int = 1200         # batches
     batch: int = 128          # stand-ins, and as many captions, in a batch
     lr: float = 2e-3          # peak learning rate of AdamW
     weight_decay: float = .02
     tau: float = .1           # temperature of the loss
-    seed: int = 2             # of the text tower; of three, the best on the development queries
+    heads: int = 4            # of the text tower, trained apart
+    seed: int = 0             # of the captions and of the first head
 
 # %% ../nbs/08_embed.ipynb #s8a
 def contrastive(
@@ -424,10 +434,6 @@ def contrastive(
     return -(logp.masked_fill(~same, 0).sum(1)/same.sum(1).clamp(1)).mean()
 
 # %% ../nbs/08_embed.ipynb #133d7ac3
-def _features(net:Features, d:Xrays) -> torch.Tensor:
-    "Features of a split, (n, dim)."
-    with torch.inference_mode(): return torch.cat([net.features(c) for c in to_tensor(d.x).split(256)])
-
 def _text_states(minilm:MiniLM, texts:list[str], update=lambda n: None) -> list[torch.Tensor]:
     "Token states of each text in half precision, shortest texts first so that little is padded."
     done, order = [None]*len(texts), np.argsort([len(t) for t in texts], kind="stable")
@@ -447,7 +453,7 @@ def _placed(t:torch.Tensor, dim:int) -> torch.Tensor:
     "Side and doubt (n, 2) as vectors of the joint space, (n, dim)."
     return torch.cat([t[:,:1], t.new_zeros(len(t), dim-2), t[:,1:]], 1)
 
-def _stand_ins(n:int, dim:int, rng) -> tuple[torch.Tensor,np.ndarray]:
+def _stand_ins(n:int, rng, dim:int=64) -> tuple[torch.Tensor,np.ndarray]:
     "Vectors as the image tower makes them, (n, dim), and their labels, both equally often."
     y = np.arange(n) % 2
     d = np.abs(rng.normal(6.5, 3, n)) * (2*y-1)     # log-odds
@@ -459,16 +465,16 @@ def _window(order:np.ndarray, n:int, rng) -> np.ndarray:
     start = rng.integers(len(order)-size+1)
     return rng.choice(order[start:start+size], n, replace=False)
 
-def _fit_text(cfg:ClipConfig, states:list, labels:np.ndarray, update=lambda text: None) -> TextHead:
-    "Train the text head on token states of captions."
-    torch.manual_seed(cfg.seed)
-    rng, text = np.random.default_rng(cfg.seed), TextHead()
+def _fit_text(cfg:ClipConfig, seed:int, states:list, labels:np.ndarray, update=lambda text: None) -> TextHead:
+    "Train one text head on token states of captions."
+    torch.manual_seed(seed)
+    rng, text = np.random.default_rng(seed), TextHead()
     opt = torch.optim.AdamW(text.parameters(), cfg.lr, weight_decay=cfg.weight_decay)
     rate = torch.optim.lr_scheduler.OneCycleLR(opt, cfg.lr, cfg.steps, pct_start=.1)
     order = np.argsort([len(s) for s in states], kind="stable")   # captions of a batch are about as long as each other
     for step in range(cfg.steps):
-        (e,y), j = _stand_ins(cfg.batch, cfg.dim, rng), _window(order, cfg.batch, rng)
-        both = torch.cat([e, _placed(text(*_padded([states[k] for k in j])), cfg.dim)])
+        (e,y), j = _stand_ins(cfg.batch, rng), _window(order, cfg.batch, rng)
+        both = torch.cat([e, _placed(text(*_padded([states[k] for k in j])), e.shape[1])])
         loss = contrastive(F.normalize(both, dim=1), torch.from_numpy(np.r_[y, labels[j]]), cfg.tau)
         opt.zero_grad(); loss.backward(); opt.step(); rate.step()
         if step%20==19: update(f"loss {loss.item():.3f}")
@@ -478,15 +484,15 @@ def _fit_text(cfg:ClipConfig, states:list, labels:np.ndarray, update=lambda text
 CLIP_WEIGHTS = WEIGHTS.with_name("pneumoclip.safetensors")   # shipped with the package
 PROBE = "chest radiograph of a child"                        # a text whose state tells one sentence encoder from another
 
-def _train_text(cfg:ClipConfig, minilm:MiniLM) -> TextHead:
-    "Read captions, then train the text head on them."
+def _train_text(cfg:ClipConfig, minilm:MiniLM) -> TextHeads:
+    "Read captions, then train the text heads on them."
     from pneumo.train import Progress
-    texts,labels = captions(cfg.captions, cfg.seed)
-    bar = Progress(len(texts) + cfg.steps, "pneumoclip")
+    texts,labels = captions(cfg.captions, cfg.seed+100)   # a stream apart from those of the heads
+    bar = Progress(len(texts) + cfg.heads*cfg.steps, "pneumoclip")
     states = _text_states(minilm, texts, lambda n: bar.update("reading captions", n))
-    text = _fit_text(cfg, states, labels, lambda t: bar.update(t, 20))
+    heads = [_fit_text(cfg, cfg.seed+i, states, labels, lambda t: bar.update(t, 20)) for i in range(cfg.heads)]
     bar.close()
-    return text
+    return TextHeads(heads)
 
 @contextmanager
 def _one_thread():
@@ -504,19 +510,19 @@ def train_pneumoclip(
     net:str|Path=WEIGHTS,        # the classifier under the image tower
     words:str|Path=None,         # take the text tower, and `cfg`, from this weights file; trained when left out
 ) -> Path:                       # the weights file
-    "Make the joint space, on one thread so that it comes out the same again: a few minutes, most of it reading captions; seconds with `words`."
+    "Make the joint space, on one thread so that it comes out the same again: six minutes of processor time, the most of it for the words; seconds with `words`."
     train = train or load_data("pneumoniamnist")["train"]
     if words: cfg = ClipConfig(**read_header(words)["config"])
     tower, minilm = _pneumonet(net), MiniLM()
     text = _load_text(words) if words else _train_text(cfg, minilm)
-    image = fit_image_head(_features(tower, train).clone(), tower.last, cfg.dim, trust_record(tower.model))
+    image = fit_image_head(to_tensor(train.x), tower.last, cfg.dim, trust_record(tower.model))
     return _save_clip(path, image, text, minilm, config=asdict(cfg), pneumonet=tower.digest, data=train.digest, source=train.source)
 
 # %% ../nbs/08_embed.ipynb #cc275e14
 def _probe(minilm:MiniLM) -> torch.Tensor: return minilm.states([PROBE])[0][0,:,-1].mean(0)
 
 def _save_clip(path, image, text, minilm, **info) -> Path:
-    "Both heads, the large one in half precision, with what they were made from in the header."
+    "Both towers' heads, those of words in half precision, with what they were made from in the header."
     from safetensors.torch import save_file
     tensors = {"probe": _probe(minilm), **{f"image.{k}": v for k,v in image.state_dict().items()}, **{f"text.{k}": v.half() for k,v in text.state_dict().items()}}
     words = sha(*(TEXTS/n for n in ("captions.txt", "queries.tsv")))
@@ -528,12 +534,13 @@ def _part(tensors:dict, name:str) -> dict:
     "The tensors of one head, under its own names."
     return {k.removeprefix(f"{name}."): v.float() for k,v in tensors.items() if k.startswith(f"{name}.")}
 
-def _load_text(path) -> TextHead:
-    "The text head of a weights file."
+def _load_text(path) -> TextHeads:
+    "The text heads of a weights file."
     from safetensors.torch import load_file
-    head = TextHead().eval()
-    head.load_state_dict(_part(load_file(path), "text"))
-    return head
+    state = _part(load_file(path), "text")
+    heads = TextHeads(TextHead() for _ in {k.split(".")[0] for k in state}).eval()
+    heads.load_state_dict(state)
+    return heads
 
 # %% ../nbs/08_embed.ipynb #78c41662
 class PneumoClip(Encoder):
@@ -554,7 +561,9 @@ class PneumoClip(Encoder):
         self.name = "pneumoclip" if Path(path)==CLIP_WEIGHTS else f"pneumoclip:{path}"
         self.digest = sha(state_digest(self.image), self.tower.digest)   # an index outlives a better text head
 
-    def _images(self, x): return self.image(self.tower.features(to_tensor(x))).numpy()
+    def _images(self, x):
+        x = to_tensor(x)
+        return self.image(x, self.tower.features(x)).numpy()
 
 # %% ../nbs/08_embed.ipynb #aa8784e7
 @patch(as_prop=True)

@@ -282,15 +282,19 @@ def save(self:Index,
     return folder
 
 # %% ../nbs/09_search.ipynb #2b16b41e
+def _build_command(folder, encoder:str="pneumoclip") -> str:
+    "How to make the index of `folder`."
+    return "pneumo index build" + (f" --encoder {encoder}" if encoder!="pneumoclip" else "") + (f" --out {folder}" if Path(folder)!=DEFAULT_INDEX else "")
+
 def read_manifest(
     folder:str|Path,          # an index folder
 ) -> dict:                    # encoder, digest, dim, kind, metric, count, files, versions, …
     "What an index says of itself; raises InputError when there is none, or of a later format."
     f = Path(folder)/"manifest.json"
-    if not f.exists(): raise InputError(f"{folder}: no index here; make one with: pneumo index build --out {folder}")
+    if not f.exists(): raise InputError(f"{folder}: no index here; make one with: {_build_command(folder)}")
     try: m = json.loads(f.read_text(encoding="utf-8"))
-    except ValueError: raise InputError(f"{f}: damaged; build the index again: pneumo index build --out {folder}") from None
-    if not isinstance(m, dict) or m.get("format")!=FORMAT: raise InputError(f"{folder}: written by another version of pneumo; build the index again: pneumo index build --out {folder}")
+    except ValueError: raise InputError(f"{f}: damaged; build the index again: {_build_command(folder)}") from None
+    if not isinstance(m, dict) or m.get("format")!=FORMAT: raise InputError(f"{folder}: written by another version of pneumo; build the index again: {_build_command(folder)}")
     return m
 
 def open_index(
@@ -304,10 +308,10 @@ def open_index(
     m = read_manifest(folder)
     for f in m["files"].values():
         p = folder/f["name"]
-        if not p.exists() or sha(p)!=f["sha256"]: raise InputError(f"{p}: missing or changed since the index was built; build it again: pneumo index build --encoder {m['encoder']} --out {folder}")
+        if not p.exists() or sha(p)!=f["sha256"]: raise InputError(f"{p}: missing or changed since the index was built; build it again: {_build_command(folder, m['encoder'])}")
     index = faiss.read_index(str(folder/m["files"]["faiss"]["name"]))
     items = pd.read_parquet(folder/m["files"]["items"]["name"]).astype(COLUMNS)
-    if index.ntotal!=len(items) or index.d!=m["dim"]: raise InputError(f"{folder}: {index.ntotal} vectors and {len(items)} rows do not fit together; build it again")
+    if index.ntotal!=len(items) or index.d!=m["dim"]: raise InputError(f"{folder}: {index.ntotal} vectors and {len(items)} rows do not fit together; build it again: {_build_command(folder, m['encoder'])}")
     keep = ("encoder", "digest", "dim", "metric", "kind", "source")
     return Index(index, items, {k: m[k] for k in keep}, encoder)
 

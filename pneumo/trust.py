@@ -464,7 +464,7 @@ def _reason(unusual, inside, call, weak, record) -> str:
     if unusual: return "unlike the radiographs it was trained on"
     if inside.all(): return f"both classes are possible at {record['level']:.0%} coverage"
     if not inside[call]: return "the image alone points to the other class"
-    return "too close to call" if weak else ""
+    return f"not sure enough for an error of {record['risk']:.1%} at most" if weak else ""
 
 # %% ../nbs/06_trust.ipynb #53bafcb9
 def assess(
