@@ -161,7 +161,7 @@ def in_english(
     "A sentence with the glossary applied where it is in another language, and with its findings spelt right."
     if FOREIGN.search(text):
         for rx,word in GLOSSARY.items(): text = rx.sub(word, text)
-    return re.sub(r"\b[A-Za-z]{4,16}\b", lambda m: _spelt(m[0]), text)
+    return re.sub(r"\b[aceinopuACEINOPU][A-Za-z]{3,15}\b", lambda m: _spelt(m[0]), text)   # a finding begins with one of these letters
 
 # %% ../nbs/11_audit.ipynb #a1100021
 VOCABULARY = {
@@ -512,6 +512,7 @@ def mentions(
     "The findings of one sentence, each asserted, denied or hedged."
     out, spans = [], [m.span() for m in EITHER.finditer(text)]
     explained = EXPLAINED.search(text) and not any(GROUP[f]=="pneumonia" for f,*_ in find(text))
+    unsure = INDETERMINATE.search(text)
     for f,i,j,no,maybe in find(text):
         g = GROUP[f]
         if g in ("lung","other","vague") and re.search(r"(?i)\bnormal $", text[:i]): continue
@@ -521,7 +522,7 @@ def mentions(
         if text[i:j].lower()=="pneumonias" and not no: continue   # "where most pneumonias hide": in general
         if g in ("normal","abnormal") and not about_lungs(text, i, j, s.key): continue
         part = _clause(text, i)
-        doubt = INDETERMINATE.search(text)
+        doubt = unsure
         if doubt and doubt.end()<=i and (no or g=="normal" or FIRM.search(text[doubt.end():i])) and BUT.search(text[doubt.end():i]): doubt = None   # said of what stands before the "but"
         maybe = maybe or (doubt and g!="normal" and (doubt.start()<=j or UNTIL.match(text[j:doubt.start()]))) or ((g=="pneumonia" or f in ("consolidation","infiltrate")) and any(a<=i<b for a,b in spans))
         if g=="pneumonia" and not no and DIAGNOSING.search(part[:400]): f, maybe = "indeterminate", True
@@ -532,7 +533,7 @@ def mentions(
         f = "density" if explained and g=="opacity" and status=="asserted" else f
         out.append(Mention(f, status, s.shown, s.section, rank, side_of(part) or side_of(s.key) or (side_of(text) if g!="normal" else ""), partial))
     if NEITHER.search(text): out = [m._replace(status="hedged") for m in out]
-    return out or ([Mention("indeterminate", "hedged", s.shown, s.section, rank, "", False)] if INDETERMINATE.search(text) else [])
+    return out or ([Mention("indeterminate", "hedged", s.shown, s.section, rank, "", False)] if unsure else [])
 
 # %% ../nbs/11_audit.ipynb #b1100046
 YES = _rx(r"^\W*(?:yes|y|present|pos(?:itive)?|\+ve|true|1(?:\.0)?|high|very high|likely|very likely|most likely|probable|probably|detected|seen|identified|confirmed|visible|noted|suspected|suggestive|mild|severe|extensive|bilateral|left|right|\+)\b")
@@ -918,6 +919,7 @@ def contradictions(
     return list(out.values())
 
 # %% ../nbs/11_audit.ipynb #a1100073
+@lru_cache(maxsize=256)
 def _asked(prompt):
     "What a prompt holds: its sentences, its questions (numbered items, or what ends in a question mark), the one verdict that it passes on."
     sentences, items = split(clean(prompt)[0]), re.findall(r"(?<!\w)\d{1,2}[.):]\s*([^\n\d?]{3,80})", prompt)
