@@ -161,7 +161,7 @@ def in_english(
     "A sentence with the glossary applied where it is in another language, and with its findings spelt right."
     if FOREIGN.search(text):
         for rx,word in GLOSSARY.items(): text = rx.sub(word, text)
-    return re.sub(r"\b[A-Za-z]{4,16}\b", lambda m: _spelt(m[0]), text)
+    return re.sub(r"\b[aceinopuACEINOPU][A-Za-z]{3,15}\b", lambda m: _spelt(m[0]), text)   # a finding begins with one of these letters
 
 # %% ../nbs/11_audit.ipynb #a1100021
 VOCABULARY = {
@@ -385,20 +385,52 @@ ADVICE = _rx(r"(?:[,;(]|\band\b|\bfor\b)?\s*\bclinical(?:ly)? correlat.*", r"\bc
     r"\b(?:in order )?to (?:\w+ly )?(?:rule out|exclude|assess for|evaluate for|look for|check for|confirm|document|ensure)\b.*", r"\bfollow[- ]?up\b.*", r"\bneeds? to be (?:evaluated|reviewed|confirmed)\b.*",
     r"\b(?:evaluat|assess|screen|check|search|examin|analy[sz]|look)\w* (?:[\w-]+ ){0,4}for (?:\w+ ){0,4}(?:pneumonia|infection|consolidation).*", r"\bwith suspected (?:\w+ )?pneumonia\b", r"\bused (?:to|for|in)\b.*",
     r"\bpneumonia (?:detection|assessment|analysis|report|screening|evaluation|classification|diagnosis|status|dataset|mnist|x-?rays?|cases?|patients?)\b(?!\s*:)")
-DISCLAIM = _rx(r"\birresponsible\b|\bask (?:a|an|the|your|his|her)\b|\bI (?:do not|don't|should not|shouldn't|would rather not) (?:comment|give|provide|offer|make|judge|decide)\b|\bdecision that I\b", r"\b(?:am|'m) (?:not )?(?:an?|the) (?:\w+ )?(?:doctor|medical|ai|radiologist|language|large|physician|healthcare)", r"\bas an? (?:\w+ )?(?:ai|language model|llm)\b", r"not (?:a )?(?:medical advice|substitute|intended|replace|qualified)",
+DISCLAIM = _rx(r"\birresponsible\b|\bask (?:a|an|the|your|his|her)\b|\bI (?:do not|don't|should not|shouldn't|would rather not) (?:comment|give|provide|offer|make|judge|decide)\b|\bdecision that I\b",
+    r"\b(?:am|'m) (?:not )?(?:an?|the) (?:\w+ )?(?:doctor|medical|ai|radiologist|language|large|physician|healthcare)", r"\bas an? (?:\w+ )?(?:ai|language model|llm)\b",
+    r"not (?:a )?(?:medical advice|substitute|intended|replace|qualified)",
     r"does not replace", r"\b(?:cannot|can't|can not|unable to|not able to|couldn't|won't|not possible to|ability to) (?:\w+ ){0,2}(?:give|provide|offer|make|replace|interpret|analy[sz]e|view|see (?:the|any|an) (?:image|x-?ray|picture)|"
-    r"access|help|assist|diagnose|write|fulfil|generate|comply)", r"\bconsult|\bseek\b|\bsee (?:a|your|an) (?:\w+ ){0,2}(?:doctor|physician|professional|radiologist|provider|specialist|clinician|p(?:a)?ediatrician|gp|expert)\b|\b(?:(?:speak|talk) (?:to|with)|contact|visit) (?:a|your|an) ", r"healthcare (?:professional|provider)", r"educational|informational",
+    r"access|help|assist|diagnose|write|fulfil|generate|comply)",
+    r"\bconsult|\bseek\b|\bsee (?:a|your|an) (?:\w+ ){0,2}(?:doctor|physician|professional|radiologist|provider|specialist|clinician|p(?:a)?ediatrician|gp|expert)\b|\b(?:(?:speak|talk) (?:to|with)|contact|visit) (?:a|your|an) ",
+    r"healthcare (?:professional|provider)", r"educational|informational",
     r"\bonly (?:an? )?(?:qualified |trained |licensed )?(?:radiologist|doctor|medical|healthcare)", r"\bshould (?:always |only )?be (?:diagnosed|interpreted|read|reviewed)", r"\bupload|\bno image (?:was|is|has)|\b(?:once|as soon as) (?:you|I|we)\b|\battach",
     r"\bI (?:will|can|could) (?:then |also )?(?:look|describe|help|write|provide|try|explain)", r"\bsorry\b|\bapologi[sz]e", r"(?:definitive|final) diagnosis (?:requires|can only|should|must|cannot)")
-DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?:\w+ly |often |best )?(?:diagnosed|treated)\b|\btreatment (?:includes|is|with|consists)\b", r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))", r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b", r"^\W*(?:an? )?(?!(?:the|this|that|these|those|such|left|right|\d+) )(?:\w+ )?(?:consolidation|infiltrate|opacity|effusion|pneumonia)(?: (?:on|in) an? [\w-]+)? (?:is|means|refers to) (?:an? |one of |the )(?:\w+ ){0,2}(?:region|area|part|term|sign|name|condition|disease|leading|common\w*|infection|inflammation|state)\b", r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b", r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b", r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"^\W*pneumonia can (?!be\b|not\b|also be\b)", r"\bpneumonia (?:can|may) (?:range|vary|develop|affect|spread|occur|be (?:caused|serious|dangerous|life|fatal|deadly|treated|mild|severe|hard|difficult)|cause)\b", r"\btends? to (?:be|appear|show|look|cause|affect|produce)\b", r"^\W*an? (?:healthy|normal) lung (?:is|looks?|appears?|has|shows?|contains?)\b", r"(?<!the )(?<!these )(?<!both )\b(?:healthy|normal) lungs (?:look|appear|are|show|would|should)\b", r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"^(?!.*\b(?:this|that|these|those) (?:\w+ ){0,2}(?:area|patch|spot|shadow|region|part|side)).*\bair sacs\b", r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b", r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b", r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
-    r"(?<!what one )(?<!as one )\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)", r"(?<!what )(?<!as )(?<!than )\b(?:one|I|you|we)(?:'d| would)(?: \w+)? (?:expect|want to (?:see|find)|hope to (?:see|find))\b", r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^.;]*\b(?:would|should|typically|usually|often|is|are)\b",
-    r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude", r"\b(?:pneumonia|normal|healthy)(?: (?:label|case|film|study|chest|lung|x-?ray|image|diagnosis))? would\b(?! (?:be|seem|fit|have been) (?:my|the|a|best|better|right))", r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
+DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?:\w+ly |often |best )?(?:diagnosed|treated)\b|\btreatment (?:includes|is|with|consists)\b",
+    r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))",
+    r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b",
+    r"^\W*(?:an? )?(?!(?:the|this|that|these|those|such|left|right|\d+) )(?:\w+ )?(?:consolidation|infiltrate|opacity|effusion|pneumonia)(?: (?:on|in) an? [\w-]+)? (?:is|means|refers to) (?:an? |one of |the )(?:\w+ ){0,2}(?:region|area|part|term|sign|name|condition|disease|leading|common\w*|infection|inflammation|state)\b",
+    r"\b(?:subtle|small|early|mild|faint) (?:\w+ ){1,5}(?:hard|difficult|impossible) to (?:see|detect|appreciate|visuali[sz]e)\b",
+    r"(?<!this )(?<!the )\b(?:an? (?:single )?(?:chest )?|chest )(?:x-?rays?|radiographs?|films?|imaging|radiography) alone (?:does|do|cannot|can't|can|may|might|is|are)\b",
+    r"\ban? (?:normal|negative|clear|unremarkable) (?:\w+ )?(?:radiograph|x-?ray|film|study|image) (?:\w+ )?(?:does|cannot|can't|can|may)\b", r"^\W*pneumonia can (?!be\b|not\b|also be\b)",
+    r"\bpneumonia (?:can|may) (?:range|vary|develop|affect|spread|occur|be (?:caused|serious|dangerous|life|fatal|deadly|treated|mild|severe|hard|difficult)|cause)\b", r"\btends? to (?:be|appear|show|look|cause|affect|produce)\b",
+    r"^\W*an? (?:healthy|normal) lung (?:is|looks?|appears?|has|shows?|contains?)\b", r"(?<!the )(?<!these )(?<!both )\b(?:healthy|normal) lungs (?:look|appear|are|show|would|should)\b",
+    r"\b(?:can|may) (?:cause|lead to|result in) (?:\w+ )?pneumonia\b", r"^(?!.*\b(?:this|that|these|those) (?:\w+ ){0,2}(?:area|patch|spot|shadow|region|part|side)).*\bair sacs\b",
+    r"^an? (?:\w+ )?(?:infection|inflammation) of the lungs?\b(?!.*\bseen)", r"\b(?:symptoms|causes|types|risk factors|treatment) (?:of|for) pneumonia\b",
+    r"\bpneumonia (?:is|are) (?:typically|usually|often|commonly|caused|characteri[sz]ed|(?:an? |the )?(?:\w+ ){0,3}(?:infection|inflammation|condition|disease|illness))\b",
+    r"\b(?:typically|usually|generally|commonly|often) (?:appears?|presents?|shows?|is seen|are seen|seen|manifests?|characteri[sz]ed)",
+    r"(?<!what one )(?<!as one )\b(?:would|should) (?:be dark|be black|appear|look|show|expect)\b(?!.*\bnot?\b)",
+    r"(?<!what )(?<!as )(?<!than )\b(?:one|I|you|we)(?:'d| would)(?: \w+)? (?:expect|want to (?:see|find)|hope to (?:see|find))\b",
+    r"^in (?:an? )?(?:case of |normal |healthy |pneumonia)\b[^.;]*\b(?:would|should|typically|usually|often|is|are)\b",
+    r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude",
+    r"\b(?:pneumonia|normal|healthy)(?: (?:label|case|film|study|chest|lung|x-?ray|image|diagnosis))? would\b(?! (?:be|seem|fit|have been) (?:my|the|a|best|better|right))",
+    r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
 INDETERMINATE = _rx(r"\b(?!(?:cannot|unable to|not able to) (?:identify|discern) any)(?:cannot|can't|can not|could not|unable|not able|impossible|not possible|difficult|hard|challenging|insufficient|not suitable|too \w+(?: or \w+)?|limits? (?:the )?(?:ability|assessment))(?: (?:for|me))*(?: to)? (?:\w+ ){0,2}(?:be )?(?:\w+ )?"
-    r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|(?<!be )identif|classif|categori|label|interpretation|diagnosis)\w*", r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
-    r"\b(?:does|do|did|will) not (?:allow|permit|let|help|suffice)\b.{0,60}\b(?:settl|decid|tell|distinguish|determin|conclu|judg|diagnos|exclu|confirm)\w*", r"\b(?:leave|leaves|leaving|remains?|is|stays?) (?:\w+ ){0,2}open\b", r"\bneither\b.{0,60}\b(?:confirm|exclud|establish|prove|ruled|diagnos|determin|assert|claim|affirm|stated|favou?r|prefer)\w*", r"\b(?:be|am|is|just) (?:only )?guess(?:ing|work)\b|\b(?:coin[- ]?(?:flip|toss)|toss[- ]?up|50[/-]50)\b", r"\bno (?:\w+ ){0,2}(?:preference|distinction|separation|differentiation|discrimination|decision|choice)\b", r"\b(?:not|n\'t) (?:\w+ ){0,3}commit (?:\w+ ){0,2}(?:to|either)\b", r"\b(?:confirm\w*|prove\w*|establish\w*|accept\w*) (?:or|nor) (?:\w+ )?(?:exclu|rul|refut|reject|discard|deny|denied)\w*|\b(?:exclu\w+|rul\w+ out|refut\w+|reject\w*) (?:or|nor) (?:\w+ )?(?:confirm|prove|establish|accept)\w*", r"\bundecided\b|\bambiguous\b|\b(?:go|be) either way\b|\btorn between\b", r"\btoo \w+ (?:for me )?to be (?:confident|sure|certain)\b", r"\bcould be (?:both|either)\b", r"\bnot \w+ (?:if|whether)\b",
-    r"\b(?:more|further|additional|better) (?:[\w-]+ ){1,3}(?:is|are|would be) (?:needed|required|necessary) (?:to|before|for)\b(?! (?:\w+ly )?(?:rule out|exclud|confirm))", r"\b(?:inconclusive|indeterminate|equivocal|non-?diagnostic|uncertain|undetermined|unsure)\b", r"\bnot (?:sure|certain) (?:whether|if)", r"\bneither confirm", r"\b(?:not enough|too little|no way|not sufficient\w*|(?:not|n't) (?:\w+ ){1,3}(?:enough|sufficient)) (?:\w+ ){0,4}?to (?:say|tell|determine|know|decide|judge|assess|confirm)", r"\bno (?:firm|definite|clear|definitive|reliable|certain) (?:conclusion|statement|diagnosis|interpretation|answer|assessment|determination)", r"\bno (?:conclusion|statement|judge?ment|determination|verdict|call)s?\b.{0,60}\b(?:can|could|may) be (?:\w+ )?(?:made|drawn|given|reached|offered)", r"\b(?:cannot|can't|could not|couldn't) (?:be (?:\w+ )?(?:certain|sure)|choose|settle|tell apart)\b", r"\bnot (?:sure|certain)\W*$", r"\bI (?:don't|do not) know\b")
+    r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|(?<!be )identif|classif|categori|label|interpretation|diagnosis)\w*",
+    r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
+    r"\b(?:does|do|did|will) not (?:allow|permit|let|help|suffice)\b.{0,60}\b(?:settl|decid|tell|distinguish|determin|conclu|judg|diagnos|exclu|confirm)\w*", r"\b(?:leave|leaves|leaving|remains?|is|stays?) (?:\w+ ){0,2}open\b",
+    r"\bneither\b.{0,60}\b(?:confirm|exclud|establish|prove|ruled|diagnos|determin|assert|claim|affirm|stated|favou?r|prefer)\w*",
+    r"\b(?:be|am|is|just) (?:only )?guess(?:ing|work)\b|\b(?:coin[- ]?(?:flip|toss)|toss[- ]?up|50[/-]50)\b", r"\bno (?:\w+ ){0,2}(?:preference|distinction|separation|differentiation|discrimination|decision|choice)\b",
+    r"\b(?:not|n\'t) (?:\w+ ){0,3}commit (?:\w+ ){0,2}(?:to|either)\b",
+    r"\b(?:confirm\w*|prove\w*|establish\w*|accept\w*) (?:or|nor) (?:\w+ )?(?:exclu|rul|refut|reject|discard|deny|denied)\w*|\b(?:exclu\w+|rul\w+ out|refut\w+|reject\w*) (?:or|nor) (?:\w+ )?(?:confirm|prove|establish|accept)\w*",
+    r"\bundecided\b|\bambiguous\b|\b(?:go|be) either way\b|\btorn between\b", r"\btoo \w+ (?:for me )?to be (?:confident|sure|certain)\b", r"\bcould be (?:both|either)\b", r"\bnot \w+ (?:if|whether)\b",
+    r"\b(?:more|further|additional|better) (?:[\w-]+ ){1,3}(?:is|are|would be) (?:needed|required|necessary) (?:to|before|for)\b(?! (?:\w+ly )?(?:rule out|exclud|confirm))",
+    r"\b(?:inconclusive|indeterminate|equivocal|non-?diagnostic|uncertain|undetermined|unsure)\b", r"\bnot (?:sure|certain) (?:whether|if)", r"\bneither confirm",
+    r"\b(?:not enough|too little|no way|not sufficient\w*|(?:not|n't) (?:\w+ ){1,3}(?:enough|sufficient)) (?:\w+ ){0,4}?to (?:say|tell|determine|know|decide|judge|assess|confirm)",
+    r"\bno (?:firm|definite|clear|definitive|reliable|certain) (?:conclusion|statement|diagnosis|interpretation|answer|assessment|determination)",
+    r"\bno (?:conclusion|statement|judge?ment|determination|verdict|call)s?\b.{0,60}\b(?:can|could|may) be (?:\w+ )?(?:made|drawn|given|reached|offered)",
+    r"\b(?:cannot|can't|could not|couldn't) (?:be (?:\w+ )?(?:certain|sure)|choose|settle|tell apart)\b", r"\bnot (?:sure|certain)\W*$", r"\bI (?:don't|do not) know\b")
 ABILITY = _rx(r"\b(?:cannot|can't|can not|unable|not able|ability|outside what|beyond what|not (?:trained|qualified|permitted|allowed)|requires?)\b")
-ANY_IMAGE = _rx(r"\b(?:an?|any) (?:[\w-]+ )?(?:picture|photo\w*|image|x-?ray|radiograph|scan|film)\b", r"(?<!these )(?<!the )(?<!both )\b(?:[\w-]+ )?(?:pictures|photos|images|x-?rays|radiographs|scans)\b", r"\ban? (?:trained |qualified |licensed )?radiologist\b", r"\b(?:your|a) (?:child|son|daughter|baby|kid)\b")
+ANY_IMAGE = _rx(r"\b(?:an?|any) (?:[\w-]+ )?(?:picture|photo\w*|image|x-?ray|radiograph|scan|film)\b", r"(?<!these )(?<!the )(?<!both )\b(?:[\w-]+ )?(?:pictures|photos|images|x-?rays|radiographs|scans)\b",
+    r"\ban? (?:trained |qualified |licensed )?radiologist\b", r"\b(?:your|a) (?:child|son|daughter|baby|kid)\b")
 THIS_IMAGE = _rx(r"\b(?:this|these|here)\b", r"\bthe (?!field)(?:\w+ )?(?:image|x-?ray|radiograph|film|scan|picture|study|lungs?)\b")
 
 # %% ../nbs/11_audit.ipynb #a1100042
@@ -512,6 +544,7 @@ def mentions(
     "The findings of one sentence, each asserted, denied or hedged."
     out, spans = [], [m.span() for m in EITHER.finditer(text)]
     explained = EXPLAINED.search(text) and not any(GROUP[f]=="pneumonia" for f,*_ in find(text))
+    unsure = INDETERMINATE.search(text)
     for f,i,j,no,maybe in find(text):
         g = GROUP[f]
         if g in ("lung","other","vague") and re.search(r"(?i)\bnormal $", text[:i]): continue
@@ -521,7 +554,7 @@ def mentions(
         if text[i:j].lower()=="pneumonias" and not no: continue   # "where most pneumonias hide": in general
         if g in ("normal","abnormal") and not about_lungs(text, i, j, s.key): continue
         part = _clause(text, i)
-        doubt = INDETERMINATE.search(text)
+        doubt = unsure
         if doubt and doubt.end()<=i and (no or g=="normal" or FIRM.search(text[doubt.end():i])) and BUT.search(text[doubt.end():i]): doubt = None   # said of what stands before the "but"
         maybe = maybe or (doubt and g!="normal" and (doubt.start()<=j or UNTIL.match(text[j:doubt.start()]))) or ((g=="pneumonia" or f in ("consolidation","infiltrate")) and any(a<=i<b for a,b in spans))
         if g=="pneumonia" and not no and DIAGNOSING.search(part[:400]): f, maybe = "indeterminate", True
@@ -532,7 +565,7 @@ def mentions(
         f = "density" if explained and g=="opacity" and status=="asserted" else f
         out.append(Mention(f, status, s.shown, s.section, rank, side_of(part) or side_of(s.key) or (side_of(text) if g!="normal" else ""), partial))
     if NEITHER.search(text): out = [m._replace(status="hedged") for m in out]
-    return out or ([Mention("indeterminate", "hedged", s.shown, s.section, rank, "", False)] if INDETERMINATE.search(text) else [])
+    return out or ([Mention("indeterminate", "hedged", s.shown, s.section, rank, "", False)] if unsure else [])
 
 # %% ../nbs/11_audit.ipynb #b1100046
 YES = _rx(r"^\W*(?:yes|y|present|pos(?:itive)?|\+ve|true|1(?:\.0)?|high|very high|likely|very likely|most likely|probable|probably|detected|seen|identified|confirmed|visible|noted|suspected|suggestive|mild|severe|extensive|bilateral|left|right|\+)\b")
@@ -550,14 +583,21 @@ def value_status(
     return next((status for status,rx in (("hedged",MAYBE), ("denied",NO), ("asserted",YES)) if rx.search(text)), None)
 
 # %% ../nbs/11_audit.ipynb #a1100051
-QUOTE = _rx(r"\b(?:draft|second reader|first reader|other reader|the machine)\b", r"\b(?:be|been|was|were|is|are|got|gets?) flagged\b", r"\b(?:reader|trainee|registrar|student|intern|author|resident|colleague)(?:'s|s)? (?:[\w-]+ ){0,3}(?:wrote|writes|stated?s?|conclu\w+|read|reads|noted|called|objection|verdict|opinion)\b", r"\bthey wrote\b", r"\b(?:AI|software|system|tool) (?:tool |model )?(?:sa(?:ys|id)|call\w*|flag\w*|report\w*|suggest\w*|predict\w*|thinks?)\b", r"\b(?:(?:previous|prior|earlier|original|referral) (?:report|note|reading)|radiologist's (?:report|note|reading|opinion)) (?:sa(?:ys|id)|mention\w*|state[sd]?|calls?|called|suggest\w*|conclude[sd]?|describe[sd]?)\b", r"\b(?:cnn|classifier|ground[- ]truth|(?:the|true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
+QUOTE = _rx(r"\b(?:draft|second reader|first reader|other reader|the machine)\b", r"\b(?:be|been|was|were|is|are|got|gets?) flagged\b",
+    r"\b(?:reader|trainee|registrar|student|intern|author|resident|colleague)(?:'s|s)? (?:[\w-]+ ){0,3}(?:wrote|writes|stated?s?|conclu\w+|read|reads|noted|called|objection|verdict|opinion)\b", r"\bthey wrote\b",
+    r"\b(?:AI|software|system|tool) (?:tool |model )?(?:sa(?:ys|id)|call\w*|flag\w*|report\w*|suggest\w*|predict\w*|thinks?)\b",
+    r"\b(?:(?:previous|prior|earlier|original|referral) (?:report|note|reading)|radiologist's (?:report|note|reading|opinion)) (?:sa(?:ys|id)|mention\w*|state[sd]?|calls?|called|suggest\w*|conclude[sd]?|describe[sd]?)\b",
+    r"\b(?:cnn|classifier|ground[- ]truth|(?:the|true|reference|predicted|assigned) label|predicted class|neural network|network|algorithm|automated (?:system|analysis|tool)|computer[- ]aided|ai (?:model|system|classifier|prediction|tool|algorithm)|ai's|"
             r"(?:deep learning )?model(?:'s)?|(?:model|classifier)'?s? prediction|similar (?:cases?|images?)|retrieved|neighbou?rs?|label(?:l)?ed|the prediction|predicted|diagnosis (?:of \w+ )?provided|its (?:call|verdict|decision|output)|it (?:calls|predicts|classifies))\b", r"\b(?:true|gt|pred|actual)\s*=",
             r"\b(?:clinicians?|clinician|referrers?|parents?|mother|father|doctors?|physicians?|p(?:a)?ediatricians?|colleagues?|residents?|department|team)(?:'s?)? (?:[\w-]+ ){0,4}(?:suspect|believ|think|thought|request|ask|wonder|worr|quer|concern|diagnos|sa(?:id|ys)|call)\w*(?! (?:this|it|that|these|such)\b)")
-AGREE = _rx(r"\bI (?:\w+ )?(?:second|share|echo|endorse|side with|go along with)\b", r"\b(?:agree|agrees|concur|concurs|consistent with|in (?:keeping|line|agreement|accord|concordance) with|support(?:s|ed|ive)?|confirm(?:s|ed)?|align(?:s|ed)?|match(?:es)?|corroborat\w+|correspond\w*|correct|accurate|plausible|reasonable)\b")
+AGREE = _rx(r"\bI (?:\w+ )?(?:second|share|echo|endorse|side with|go along with)\b",
+    r"\b(?:agree|agrees|concur|concurs|consistent with|in (?:keeping|line|agreement|accord|concordance) with|support(?:s|ed|ive)?|confirm(?:s|ed)?|align(?:s|ed)?|match(?:es)?|corroborat\w+|correspond\w*|correct|accurate|plausible|reasonable)\b")
 OPPOSE = _rx(r"\b(?:false[- ](?:positive|negative|alarm)s?|not|n't|don't|doesn't|disagree\w*|contradict\w*|inconsistent|against|refut\w*|unsupported|contrary|discordant|differs?|incorrect|mistaken|wrong\w*|false|misclassif\w*|misdiagnos\w*|erroneous\w*)\b")
 DISAGREE = _rx(r"\bdisagree|\b(?:not|n't) (?:agree|concur|share|support\w*)\b|\b(?:wrong|incorrect|mistaken|false negative)\b")
-CONCURS = _rx(r"\b(?:that|this|it)(?:'s| is| was| seems| looks) (?:\w+ )?(?:a false (?:alarm|positive|negative)|wrong|incorrect|mistaken|correct|right|not (?:correct|right))\b", r"(?:^\W*|\b(?:and|but|so)\b[^.;]{0,60}\b)(?:I|we)(?:'d| would| must| do)? (?:\w+ )?(?:agree|concur|disagree|second|side|go along)\b(?! (?:that|on)\b)")
-UNDECIDED = _rx(r"\bneither (?:\w+ )?(?:confirm|support|agree|endorse|refute|reject|back)\w*", r"\b(?:cannot|can't|can not|could not|couldn't|unable to) (?:decide|choose|settle|(?:say|tell) which)\b", r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
+CONCURS = _rx(r"\b(?:that|this|it)(?:'s| is| was| seems| looks) (?:\w+ )?(?:a false (?:alarm|positive|negative)|wrong|incorrect|mistaken|correct|right|not (?:correct|right))\b",
+    r"(?:^\W*|\b(?:and|but|so)\b[^.;]{0,60}\b)(?:I|we)(?:'d| would| must| do)? (?:\w+ )?(?:agree|concur|disagree|second|side|go along)\b(?! (?:that|on)\b)")
+UNDECIDED = _rx(r"\bneither (?:\w+ )?(?:confirm|support|agree|endorse|refute|reject|back)\w*", r"\b(?:cannot|can't|can not|could not|couldn't|unable to) (?:decide|choose|settle|(?:say|tell) which)\b",
+    r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
 
 def quoted_verdict(
     text:str,        # a sentence that speaks of a verdict
@@ -586,7 +626,8 @@ ODDS = _rx(r"\b(?P<a>pneumonia|normal)\b[^.\n;%]{0,40}?(?P<p>\d{1,3}(?:\.\d+)?)\
            r"\b(?P<d>pneumonia)\b[^.\n;/]{0,30}?\b(?P<s>\d{1,3})\s*(?:/|out of)\s*(?P<of>100|10)\b",
            r"\b(?:probability|likelihood|chance|risk|score) (?:of|for) (?P<c>pneumonia)[^.\n;%]{0,30}?(?P<r>[01]?\.\d+)\b",
            r"\b(?P<e>pneumonia|normal)\W{1,4}(?P<x>[01]?\.\d+)\W{1,6}(?:and )?(?P<f>pneumonia|normal)\W{1,4}(?P<y>[01]?\.\d+)\b")
-FAVOURS = _rx(r"\b(?P<a>normal|pneumonia|infection),?\s+\(?(?:which |that )?(?:(?:is|being|seems|appears|remains|would (?:be|seem))\s+)?(?:(?:the|a) )?(?:favou?red|preferred|(?:more|most) (?:likely|probable))\b", r"\bfavou?r(?:s|ing)?\s+(?:a\s+)?(?:\w+\s+)?(?P<b>normal|pneumonia|infection)\b",
+FAVOURS = _rx(r"\b(?P<a>normal|pneumonia|infection),?\s+\(?(?:which |that )?(?:(?:is|being|seems|appears|remains|would (?:be|seem))\s+)?(?:(?:the|a) )?(?:favou?red|preferred|(?:more|most) (?:likely|probable))\b",
+    r"\bfavou?r(?:s|ing)?\s+(?:a\s+)?(?:\w+\s+)?(?P<b>normal|pneumonia|infection)\b",
               r"\b(?P<d>normal|pneumonia|infection)\b[^.;]{0,60}\b(?:and|but) (?:it |this )?(?:is|remains|would be) (?:in fact |indeed |still |actually )?the (?:most likely|favou?red|leading)\b",
               r"\bmore likely (?:(?!than|not|no|or|nor)\w+ ){0,4}(?P<c>normal|pneumonia)\b(?! (?:variant|vessel|thymus|structure|or\b|versus|vs))")
 
@@ -605,7 +646,8 @@ def odds(
 # %% ../nbs/11_audit.ipynb #a1100061
 CONCLUDES = _rx(r"^(?:overall|in (?:conclusion|summary|short)|therefore|thus|hence|to (?:summari[sz]e|conclude)|final(?:ly)?\b|so,|i (?:would |do )?(?:classify|conclude|believe|agree|disagree|concur)|my (?:overall |final )?(?:assessment|impression|conclusion|answer|diagnosis|verdict|reading)|"
                 r"the (?:final |overall |most likely |correct )?(?:answer|diagnosis|verdict|conclusion|impression)\b)", r"\bI would classify\b", r"\btherefore\b|\bin conclusion\b|\bin my opinion\b")
-FIRST = _rx(r"^\W*(?:initially|at first|on first|first impression|at a glance|my first)\b", r"\b(?:my|the) (?:earlier|previous|prior|initial|first|original) (?:response|answer|reply|statement|message|assessment)\b|\b(?:earlier|previously|before) I (?:had )?(?:stated|said|wrote|claimed|described|reported|called)\b|\bwhat I (?:had )?(?:described|called|took|read|reported|labelled|thought)\b|\bI (?:had )?(?:earlier|previously|initially|wrongly|mistakenly|incorrectly) (?:stated|said|wrote|claimed|described|reported|called|read)\b")   # what is thought better of
+FIRST = _rx(r"^\W*(?:initially|at first|on first|first impression|at a glance|my first)\b",
+    r"\b(?:my|the) (?:earlier|previous|prior|initial|first|original) (?:response|answer|reply|statement|message|assessment)\b|\b(?:earlier|previously|before) I (?:had )?(?:stated|said|wrote|claimed|described|reported|called)\b|\bwhat I (?:had )?(?:described|called|took|read|reported|labelled|thought)\b|\bI (?:had )?(?:earlier|previously|initially|wrongly|mistakenly|incorrectly) (?:stated|said|wrote|claimed|described|reported|called|read)\b")   # what is thought better of
 SECOND = _rx(r"^\W*(?:correction|actually|wait|on (?:closer|second|further|careful|re-?)[\w-]* ?(?:look|inspection|review|examination|reflection|thought|scrutiny)?|looking (?:again|closer|more closely)|on reflection|re-?examining|having looked again)\b")
 BARE = re.compile(r"^\W*(?:\d+[.)]\s*)?(?:\w\d*\s*:)?\s*(?:(?:the|my) (?:\w+ )?answer (?:is|would be) )?(yes|no|y|n|positive|negative)\b\W*$", re.I)
 CHANCE = re.compile(r"\b(?:confidence|probability|likelihood|chance|suspicion|risk)\b[^.]{0,30}\bpneumonia\b[^.]{0,15}\b(?:is|seems|appears|remains) (?:\w+ )?(?:(low|small|minimal|negligible)|(high))\b", re.I)
@@ -620,12 +662,16 @@ ASKED = _rx(r"^\W*(?:you (?:asked|ask|want\w*|would like)|(?:the|your) (?:questi
 RHETORICAL = _rx(r"^(?!.*\b(?:against|have)\b)\W*what (?:\w+ ){0,4}?(?:would|should|could)\b")
 VERB = _rx(r"\b(?:is|are|was|were|has|have|there|I|we|see\w*|shows?|looks?|appears?|no|not|yes)\b|n't\b|'s\b")
 SEARCHED = _rx(r"\b(?:look|search|check|examin|screen|assess)\w* for (?P<what>[^.;]{3,160}?)(?:,? (?:and|but) (?:I )?(?:found|find|saw|see|there (?:is|are|was|were)) (?:none|nothing|no)\b|[ ,-]+(?:is|are) (?:\w+ )?(?:missing|absent|lacking|not (?:here|there|seen|present|found))\b)")
-NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these|this|that|them|which|those)|there) (?:is|are|was|were) (?:\w+ )?(?:missing|absent|lacking|none|not (?:seen|present|visible|the case|found|here|observed)|(?<=of these are )seen)\b", r"\b(?:none|neither)(?: of (?:these|this|that|them|those|which|the two))? (?:is|are|was|were|(?:can|could) be) (?:seen|detected|present|visible|found|observed|here|there)\b", r"\b(?:I|we) (?:see|saw|find|found) (?:none|no such)\b", r"\b(?:can't|cannot|can not|couldn't|could not|don't|do not|didn't|did not) (?:\w+ )?(?:find|see|spot|detect|identify|make out) (?:\w+ )?(?:such|of (?:these|that|this|them|those))\b",
+NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these|this|that|them|which|those)|there) (?:is|are|was|were) (?:\w+ )?(?:missing|absent|lacking|none|not (?:seen|present|visible|the case|found|here|observed)|(?<=of these are )seen)\b",
+    r"\b(?:none|neither)(?: of (?:these|this|that|them|those|which|the two))? (?:is|are|was|were|(?:can|could) be) (?:seen|detected|present|visible|found|observed|here|there)\b",
+    r"\b(?:I|we) (?:see|saw|find|found) (?:none|no such)\b",
+    r"\b(?:can't|cannot|can not|couldn't|could not|don't|do not|didn't|did not) (?:\w+ )?(?:find|see|spot|detect|identify|make out) (?:\w+ )?(?:such|of (?:these|that|this|them|those))\b",
             r"\bnone of (?:[\w-]+ ){1,3}(?:is|are|was|were) (?:\w+ )?(?:there|here|seen|present|visible|found|met|fulfilled)\b", r"\b(?:empty-handed|in vain|to no avail)\b|\bdr[ae]w a blank\b")
 NO_SIGN = _rx(r"\b(?:no|without|not any|insufficient|little|not enough)\b[^.;]{0,30}\b(?:of|for) (?:it|this|that|these|any)\W*$")
 OPEN = _rx(r"\bits (?:presence|existence) (?:is|remains) (?:not (?:certain|sure|clear)|uncertain|unclear|doubtful)\b", r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
            r"\b(?:unclear|uncertain|unknown|indeterminate|undetermined) (?:cause|nature|a?etiology|significance|origin)\b", r"\b(?:cause|nature|a?etiology|significance|origin)\b[\w ]{0,40} (?:is|are|remains?) (?:unclear|uncertain|unknown|not clear)\b")
-CANNOT_SAY = _rx(r"\bleave (?:\w+ ){1,3}open\b", r"\b(?:can't|cannot|can not|could not|couldn't|unable to|hard to|difficult to|impossible to|not possible to|insufficient to|not enough to) (?:say|tell|decide|know|determine|conclude)(?:\W*$| (?:which|for sure|for certain|with certainty|either way|from this|more|further))",
+CANNOT_SAY = _rx(r"\bleave (?:\w+ ){1,3}open\b",
+    r"\b(?:can't|cannot|can not|could not|couldn't|unable to|hard to|difficult to|impossible to|not possible to|insufficient to|not enough to) (?:say|tell|decide|know|determine|conclude)(?:\W*$| (?:which|for sure|for certain|with certainty|either way|from this|more|further))",
                  r",\s*(?:equivocal|indeterminate|inconclusive|non-?diagnostic)\W*$", r"\b(?:study|exam\w*|image|radiograph|x-?ray|film|case|picture|findings?|appearances?|this) (?:is|are|remains?) (?:\w+ )?(?:equivocal|indeterminate|inconclusive|non-?diagnostic|undetermined)\b")
 EQUAL = _rx(r"\b(?:probability|chance|likelihood|odds)\b[^.]{0,40}\b(?:about |roughly |nearly )?(?:even|equal|fifty)\W*$", r"\b(?:equally|similarly|as) (?:likely|probable|plausible|possible)(?! (?:as|not))\b", r"\bequal (?:likelihood|probability|weight)\b",
              r"\b(?:cannot|can't|can not|unable to|(?:not possible|impossible|difficult|hard) to) (?:\w+ly )?(?:rank|order|prioriti[sz]e|favou?r one|(?:choose|decide) between (?:them|these|the two))\b", r"\bin no particular order\b",
@@ -918,6 +964,7 @@ def contradictions(
     return list(out.values())
 
 # %% ../nbs/11_audit.ipynb #a1100073
+@lru_cache(maxsize=256)
 def _asked(prompt):
     "What a prompt holds: its sentences, its questions (numbered items, or what ends in a question mark), the one verdict that it passes on."
     sentences, items = split(clean(prompt)[0]), re.findall(r"(?<!\w)\d{1,2}[.):]\s*([^\n\d?]{3,80})", prompt)
