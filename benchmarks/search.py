@@ -34,7 +34,7 @@ def jitter(e, n, seed):
 
 def depths(index, kind):
     "Depths of search to try, and how to set one; None where there is nothing to set."
-    if kind in ("ivf", "ivfpq"): return [d for d in (1, 2, 4, 8, 16, 32, 64, 128) if d <= index.nlist], lambda d: setattr(index, "nprobe", d)
+    if kind in ("ivf", "ivfpq"): return [d for d in (1, 2, 4, 8, 16, 32, 64, 96, 128, 192) if d <= index.nlist], lambda d: setattr(index, "nprobe", d)
     if kind == "hnsw": return [16, 32, 64, 128, 256], lambda d: setattr(index.hnsw, "efSearch", d)
     return [None], lambda d: None
 

@@ -265,10 +265,11 @@ def _cell(
     r:dict,         # value, low, high and perhaps sd
     digits:int=3,   # decimals
 ) -> str:           # "0.942 (0.924–0.960)"
-    "One result as text; the interval is left out where it has no width."
-    v, lo, hi = (f"{r[k]:.{digits}f}" for k in ("value","low","high"))
-    sd = f" ± {r['sd']:.{digits}f}" if "sd" in r else ""
-    return v + sd + ("" if r["high"]-r["low"] < 1e-9 else f" ({lo}–{hi})")
+    "One result as text; a deviation that would read as zero takes a digit more, and what has no width is left out."
+    sd = r.get("sd", 0)
+    more = digits + (0 < sd < .5*10**-digits)
+    text = f"{r['value']:.{more}f}" + (f" ± {sd:.{more}f}" if sd else "")
+    return text + ("" if r["high"]-r["low"] < 1e-9 else f" ({r['low']:.{digits}f}–{r['high']:.{digits}f})")
 
 def results_table(
     results:dict,   # model name → what `evaluate` returned
