@@ -225,7 +225,7 @@ def save_model(
     model:Classifier,
     path:str|Path,          # a .safetensors file; written atomically
     **info,                 # further facts for the header: data digest, metrics, training configuration
-) -> Path:
+) -> Path:                  # the path
     "Save weights with the configuration, the versions and `info` in the header."
     from safetensors.torch import save_file
     versions = {k: version(k) for k in ("torch", "timm", "pneumo")}
