@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NAMES', 'COLORS', 'LINES', 'PANELS', 'checked', 'curve', 'areas', 'metrics', 'resamples', 'bootstrap', 'evaluate',
            'difference', 'majority_baseline', 'pixel_baseline', 'logistic_pixels', 'set_note', 'stamp', 'noted',
-           'results_table', 'set_style', 'plot_confusion', 'plot_roc', 'plot_pr', 'plot_history', 'failures',
-           'plot_cases', 'plot_failures', 'save_fig', 'save_figures']
+           'value_text', 'results_table', 'set_style', 'plot_confusion', 'plot_roc', 'plot_pr', 'plot_history',
+           'failures', 'plot_cases', 'plot_failures', 'save_fig', 'save_figures']
 
 # %% ../nbs/05_evaluate.ipynb #2055b4de
 import textwrap
@@ -261,15 +261,15 @@ def noted(
 # %% ../nbs/05_evaluate.ipynb #09227065
 NAMES = dict(auc="AUC", f1="F1", brier="Brier (less is better)")   # how a metric is written, where not as its key
 
-def _cell(
-    r:dict,         # value, low, high and perhaps sd
+def value_text(
+    r:dict,         # value, and perhaps sd, low and high
     digits:int=3,   # decimals
 ) -> str:           # "0.942 (0.924–0.960)"
     "One result as text; a deviation that would read as zero takes a digit more, and what has no width is left out."
     sd = r.get("sd", 0)
     more = digits + (0 < sd < .5*10**-digits)
     text = f"{r['value']:.{more}f}" + (f" ± {sd:.{more}f}" if sd else "")
-    return text + ("" if r["high"]-r["low"] < 1e-9 else f" ({r['low']:.{digits}f}–{r['high']:.{digits}f})")
+    return text + ("" if r.get("high", 0)-r.get("low", 0) < 1e-9 else f" ({r['low']:.{digits}f}–{r['high']:.{digits}f})")
 
 def results_table(
     results:dict,   # model name → what `evaluate` returned
@@ -280,7 +280,7 @@ def results_table(
     _need(len(results) > 0, "results_table needs at least one result")
     only = list(only or next(iter(results.values())))
     _need(set(only) <= set(next(iter(results.values()))), f"no such metric among {only}; there are {list(next(iter(results.values())))}")
-    t = pd.DataFrame({name: [_cell(r[k], digits) for k in only] for name,r in results.items()})
+    t = pd.DataFrame({name: [value_text(r[k], digits) for k in only] for name,r in results.items()})
     t.index = [NAMES.get(k, k.replace("_", " ")) for k in only]
     return noted(t.rename_axis(index="metric"))
 
@@ -349,7 +349,7 @@ def _named(
 
 def _area_label(name, r, key="auc"):
     "Legend text: the name, the area and its interval."
-    return f"{name}\n{NAMES.get(key, key.replace('_', ' '))} {_cell(r[key])}"
+    return f"{name}\n{NAMES.get(key, key.replace('_', ' '))} {value_text(r[key])}"
 
 def _line(i):
     "How the curve of the i-th model looks: the first solid, the others dashed and thin."

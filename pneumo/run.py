@@ -149,12 +149,11 @@ def _figure(m) -> dict:
     return {k: float(m[k]) for k in ("value","low","high","sd") if m.get(k) is not None} if isinstance(m, dict) else {"value": float(m)}
 
 def _shown(f:dict) -> str:
-    "`0.944 ± 0.003 (0.925–0.960)`; a deviation below half a thousandth takes a digit more, none where there is none."
-    v, sd = f["value"], f.get("sd", 0)
-    digits = 4 if 0 < sd < .0005 else 3
-    text = f"{v:,.0f}" if v.is_integer() and abs(v)>1 else f"{v:.{digits}f}"
-    if sd: text += f" ± {sd:.{digits}f}"
-    return text + (f" ({f['low']:.3f}–{f['high']:.3f})" if f.get("high", 0)-f.get("low", 0) > 1e-9 else "")
+    "A count without decimals, anything else as `value_text` writes it."
+    from pneumo.evaluate import value_text
+    v = f["value"]
+    return f"{v:,.0f}" if v.is_integer() and abs(v)>1 and "low" not in f else value_text(f)
+
 
 # %% ../nbs/13_run.ipynb #7a4695e6
 def headline_of(
