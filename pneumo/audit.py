@@ -49,11 +49,15 @@ BOXED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s*\{([^{}]{0,80})\}")
 PLACEHOLDER = re.compile(r"\btrue ?[|/] ?false\b|\byes[|]no\b|\[(?!\W{0,6}(?:normal|pneumonia)\W{0,6}\])[^\]\n]{0,120}\](?!\()|<[^<>\n]{3,80}>|\{[a-z_ ]{2,40}\}|_{3,}", re.I)
 PLAIN = {"->":". ", "→":". ", "=>":": ", "’":"'", "‘":"'", "“":'"', "”":'"', "–":"-", "—":" - ", "\r\n":"\n", "\r":"\n", "\\n":"\n"}
 TICKS = {re.compile(r"[✓✔✅☑]\ufe0f?[ \t]*(?=\|?[ \t]*$)", re.M): " yes", re.compile(r"[✗✘❌☒]\ufe0f?[ \t]*(?=\|?[ \t]*$)", re.M): " no"}
+
+# %% ../nbs/11_audit.ipynb #31f45f8b
 _OPTION = r"[.):]\W{0,6}(normal|pneumonia|not sure|unsure|uncertain|indeterminate|cannot determine|unable to determine|other|neither)\b[^\n,;:.(]{0,60}"
 CHOICES = re.compile("".join(rf"(?:\W{{0,6}}\b{letter}{_OPTION})" + "?"*(letter>"B") for letter in "ABCD"), re.I)   # at least two, in order
 LETTER = re.compile(r"^([^\w\n]{0,6}(?:(?:the |my )?(?:\w+ )?(?:answer|option|choice|diagnosis|classification)\s*(?:is|:)?\s*)?(?:option\s+)?)\W?\b([A-D])(?=[^\w\n]{0,6}$)", re.I|re.M)
 LEGEND = re.compile(r"\(?\b0\s*(?:=|is|for|means)\s*\W?(normal|pneumonia)\b\W+(?:and |or )?1\s*(?:=|is|for|means)\s*\W?(normal|pneumonia)\b\W?\)?", re.I)
 NUMERAL = re.compile(r"^((?:[^\n:]{0,60}:)?[^\w\n]{0,6})([01])\b(?=\W*$|\.?\s+[A-Z])", re.M)
+
+# %% ../nbs/11_audit.ipynb #da46a3e5
 LOOP = re.compile(r"\b(.{3,160}?[^\s])(?:[\s,.;]+\1\b){2,}", re.I|re.S)
 TWICE = re.compile(r"(?<=pneumonia),? (?:vs\.?|versus|or|and|/) (?:(?!no|not|without|normal)[\w-]+ ){1,2}pneumonia\b", re.I)
 KINDS = re.compile(r"\b(?:viral|bacterial|atypical|typical)\s*(?:vs\.?|versus|or|and|/)\s*(?:viral|bacterial|atypical)\b", re.I)
@@ -74,6 +78,7 @@ def name_letters(
     named = dict(zip("ABCD", listed.groups()))
     return LETTER.sub(lambda m: m[1] + (named[m[2].upper()] or m[2]), CHOICES.sub(" ", text))
 
+# %% ../nbs/11_audit.ipynb #3173eeba
 WHOLE_WORDS = ("pneumonia", "consolidation", "infiltrate", "opacity", "infection", "normal", "unremarkable", "abnormality", "effusion", "pneumothorax", "cardiopulmonary process")
 
 def complete(
@@ -146,6 +151,7 @@ def _slips(a, b):
         before, last = last, row
     return last[-1]
 
+# %% ../nbs/11_audit.ipynb #91fbe604
 @lru_cache(maxsize=50_000)
 def _spelt(word):
     "The finding that a word is a slip away from (two in a long word), else the word."
@@ -155,6 +161,7 @@ def _spelt(word):
     if whole := next((t for t in TYPED if t.startswith(low)), None): return whole   # "opac", "effus"
     return word if len(low)<6 else next((t for t in TYPED if t[0]==low[0] and abs(len(t)-len(low))<2 and _slips(low, t) <= 1+(len(t)>8)), word)
 
+# %% ../nbs/11_audit.ipynb #07103edf
 def in_english(
     text:str,        # a sentence
 ) -> str:            # the same where nothing has to be put right
@@ -227,6 +234,8 @@ NEGATED = dict(
         ", or it|, or this|and i|and we|and it|, heart|, in keeping|and both|and is|and are|shows|demonstrates|reveals|exhibits|indicates|, with|with the exception|, favoring|, favouring|because|"
         "due to|, concerning|, worrisome|, suspicious|and lungs|and clear|and lung|and appears|and appear|, so|so|, i|, we|, most|, representing|, indicating|, may|"
         "and consistent|and resembles|and looks|and look|and findings|, compared|, as|so the|likely ,")
+
+# %% ../nbs/11_audit.ipynb #92e45724
 HEDGED = dict(
     pseudo_negations="to the question|the question is|the question whether|this question|your question|most likely|may or may not have been|seen in the right|seen in the left|seen in the lower|seen in the upper|seen in the mid|seen in the middle|seen in the lung|seen in the lungs|seen in the image|seen in the base|seen in the bases|"
         "seen in the perihilar|seen in the retrocardiac|seen in both|seen in bilateral|seen in right|seen in left|seen in this|seen in it|seen in one|seen in multiple",
@@ -259,6 +268,7 @@ def _pipeline():
         nlp.add_pipe("negex", name=name, config={"extension_name": name, "neg_termset": {k: v.split("|") for k,v in cues.items()}})
     return nlp
 
+# %% ../nbs/11_audit.ipynb #6bd4a62d
 TWICE_NOT = re.compile(r"\b((?:not|n't|nothing|no|never)\b[^.,;]{3,60}\b)not normal\b", re.I)   # "nothing that is not normal"
 THAN = re.compile(r"\b(more (?:likely|probable|consistent|compatible|suggestive|indicative|typical|characteristic|in keeping|in line|like|of)\b[^.;]{0,80}?) than\b(?! not\b)", re.I)
 RELATIVE = re.compile(r"\b((?:no|nothing|neither|none)\b(?: (?!but\b|and\b|or\b)[\w'-]+){0,6}? (?:that |which )?(?:show|indicate|demonstrate|reveal|exhibit))s\b", re.I)
@@ -302,6 +312,8 @@ _NAMES = r"impression|conclusion|findings|answer|diagnosis|recommendations?|repo
 INLINE = re.compile(rf"(?:(?<=[.;!?)\]\"',])[ \t]+|[ \t]+[.,;][ \t]+)(?=(?:(?:final|overall|differential|most likely|radiology|clinical) )?(?:{_NAMES})\s*:)|"
                     rf"(?<=[.!?])[ \t]+(?=(?:step|q)\s*\d+\s*[:.-])|[ \t]+(?=(?-i:{'|'.join(n.upper() for n in _NAMES.split('|')[:6])})\s*:)", re.I)
 SPLIT = re.compile(r"(?<=[a-z]{4}[.!?])\s+(?=[a-z])|(?<=[。])|(?<=[.!?])[\"')]*\s+(?=[\"'(]?[A-Z0-9\-])|\s+[.]\s+|\s*;\s*|(?<=\?)\s+|\s+\|\s+| (?=\([1-9]\)\s)|(?<=[A-Za-z.,])\s+(?=[2-9][.)]\s+[A-Z])")
+
+# %% ../nbs/11_audit.ipynb #027e3396
 PAIR = re.compile(r"""["']([\w \-/]+)["']\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\[[^\[\]{}]*\]|true|false|null|none|-?[\d.]+%?)""", re.I)
 
 def _json_lines(text):
@@ -338,6 +350,7 @@ def _heading(s):
     if not m or len(m["key"].split())>9 or NOT_A_KEY.match(m["key"]): return "", s
     return m["key"].strip(), m["rest"].strip()
 
+# %% ../nbs/11_audit.ipynb #0e2e0103
 LEAD = re.compile(r"\s*(?:\S+\s+){3,20}\S*\w:\s*$")   # a sentence that ends in a colon goes on in the items below it
 INTRO = re.compile(r"indication|history|clinical|reason for|exam|technique|comparison", re.I)   # what follows it in the same line may be a finding
 ITEM = re.compile(r"\s*(?:[-•+]|\d{1,2}[.)])\s+(?=(?:\S+\s*){1,5}$)")
@@ -347,6 +360,7 @@ def _pieces(line):
     for s in SPLIT.split(line):
         yield from (p.strip() for p in re.findall(r".{1,600}(?:\s|$)|.{1,600}", s or "", re.S))
 
+# %% ../nbs/11_audit.ipynb #83ed4fcd
 def split(
     text:str,              # a cleaned report
 ) -> list[Sentence]:
@@ -379,6 +393,8 @@ INSTRUCTION = _rx(r"^\W*(?:please |now |then |also |and )?(?:describe|state|prov
     r"pay attention|think|review (?:the|this|each)|the user|(?:(?:okay|ok|sure|alright|certainly|of course)\W+)?(?:let's|let us|let me|I will|I'll) (?:\w+ )?(?:break|look|analy[sz]e|discuss|examine|go|start|begin|walk|take|describe|assess|evaluate|work)|the (?:report|answer|response|output|impression|verdict|label|diagnosis) (?:should|must)(?! have been)|constraints?|output only|reply)\b(?!\s*:)")
 ALTERNATIVES = _rx(r"\bnormal\s*(?:/|\bor\b|\||\bvs\.?|\bversus\b)\s*(?:(?!no\b|not\b)\w+ )?pneumonia\b", r"\bnormal, pneumonia\b", r"\bpneumonia\s*(?:/|\bor\b|\||\bvs\.?|\bversus\b)\s*(?:an? )?normal\b",
     r"\bpneumonia, normal\b", r"\beither pneumonia or (?:no|not) pneumonia\b", r"\b(?:no|not) pneumonia or pneumonia\b", r"\byes\s*/\s*no\b", r"\byes or no\b")
+
+# %% ../nbs/11_audit.ipynb #492443ff
 ADVICE = _rx(r"(?:[,;(]|\band\b|\bfor\b)?\s*\bclinical(?:ly)? correlat.*", r"\bcorrelat(?:e|ion)\b.*", r"\b(?:is|are)? ?(?:strongly )?(?:recommended|advised|suggested|warranted|indicated)\b(?! by).*",
     r"\bI (?:would |strongly )?(?:recommend|suggest|advise)\b.*", r"^recommend\w*\b.*", r"(?:^|,)\W{0,4}(?:please )?(?:consider|consult|seek|repeat|follow|refer)\b.*",
     r"\b(?:further|additional) (?:evaluation|imaging|investigation|work-?up|testing|views?)\b.*", r"\b(?:if|unless)\b(?! not)[^,]*", r"\bshould (?:symptoms|be (?:repeat|interpret|evaluat|review|confirm|correlat))[^.]*",
@@ -394,6 +410,8 @@ DISCLAIM = _rx(r"\birresponsible\b|\bask (?:a|an|the|your|his|her)\b|\bI (?:do n
     r"healthcare (?:professional|provider)", r"educational|informational",
     r"\bonly (?:an? )?(?:qualified |trained |licensed )?(?:radiologist|doctor|medical|healthcare)", r"\bshould (?:always |only )?be (?:diagnosed|interpreted|read|reviewed)", r"\bupload|\bno image (?:was|is|has)|\b(?:once|as soon as) (?:you|I|we)\b|\battach",
     r"\bI (?:will|can|could) (?:then |also )?(?:look|describe|help|write|provide|try|explain)", r"\bsorry\b|\bapologi[sz]e", r"(?:definitive|final) diagnosis (?:requires|can only|should|must|cannot)")
+
+# %% ../nbs/11_audit.ipynb #24196d9d
 DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?:\w+ly |often |best )?(?:diagnosed|treated)\b|\btreatment (?:includes|is|with|consists)\b",
     r"\b(?:labels|classes|categories|options) (?:are|include)\b", r"\b(?:features|signs|findings|hallmarks|patterns|indicators) of (?:\w+ )?pneumonia (?:are|include|may|can)\b(?! (?:seen|present|visible))",
     r"\b(?:easily|often|frequently|sometimes) (?:overlooked|missed)\b", r"^\W*in (?:young )?(?:children|infants|adults)\b", r"\bpneumonia (?:is|are) (?:more|less) (?:common|frequent)\b",
@@ -413,6 +431,8 @@ DEFINITION = _rx(r"\bdata ?sets?\b|\btwo classes\b", r"\bpneumonia (?:is|are) (?
     r"\bdifferential(?: diagnos[ie]s)? (?:for|of) .{0,60}\binclude",
     r"\b(?:pneumonia|normal|healthy)(?: (?:label|case|film|study|chest|lung|x-?ray|image|diagnosis))? would\b(?! (?:be|seem|fit|have been) (?:my|the|a|best|better|right))",
     r"\b(?:may|might|can|could) (?:not be (?:visible|apparent|seen|evident|detect\w*)|be (?:missed|occult))", r"\bpneumonia,? (?:which is )?an? (?:lung )?(?:infection|inflammation)\b.{0,60}\b(?:is|can|may)\b")
+
+# %% ../nbs/11_audit.ipynb #d75b267d
 INDETERMINATE = _rx(r"\b(?!(?:cannot|unable to|not able to) (?:identify|discern) any)(?:cannot|can't|can not|could not|unable|not able|impossible|not possible|difficult|hard|challenging|insufficient|not suitable|too \w+(?: or \w+)?|limits? (?:the )?(?:ability|assessment))(?: (?:for|me))*(?: to)? (?:\w+ ){0,2}(?:be )?(?:\w+ )?"
     r"(?:determin|assess|say|tell|confirm|exclud|evaluat|establish|conclud|rul|distinguish|decid|judg|discern|differentiat|(?<!be )identif|classif|categori|label|interpretation|diagnosis)\w*",
     r"\bcannot be (?:\w+ )?(?:interpret|assess|evaluat|determin|establish)\w*",
@@ -445,6 +465,7 @@ CONDITIONAL = re.compile(r"^\W*(?:if|were|had|should (?=(?:the|this|it|there)\b)
 CONCEDED = re.compile(r"^\W*(?:while|although|though|even though|whilst)\b([^,;]{3,160}),\s*(?=(?:\S+\s+){2})", re.I)   # "While I cannot be certain, …"
 ANSWERED = re.compile(r"^\W*(?:yes|no|y|n)\s*[,.:;-]+\s+", re.I)
 
+# %% ../nbs/11_audit.ipynb #71bfef0e
 def drop_clauses(
     text:str,        # a sentence
     rx:re.Pattern,   # what makes a clause go
@@ -457,6 +478,7 @@ def drop_clauses(
         elif kept and LEADS.match(kept[-1]): kept.pop()
     return " , ".join(kept).strip(" ,")
 
+# %% ../nbs/11_audit.ipynb #c620ecdd
 def own_words(
     text:str,        # a sentence
 ) -> str:            # what it claims; empty when it claims nothing
@@ -484,6 +506,7 @@ class Mention(NamedTuple):
     @property
     def group(self): return GROUP.get(self.finding, self.finding)
 
+# %% ../nbs/11_audit.ipynb #8d970d1d
 OTHER_ANATOMY = _rx(r"\b(?:heart|cardiac|cardio-?mediastinal|cardiothymic|mediastin\w*|hil(?:a|um|ar)|silhouette|bon(?:e|es|y)|osseous|skelet\w*|trachea\w*|airways?|vascul\w*|vessels|contours?|diaphragm\w*|hemidiaphragm\w*|pleura\w*|"
                     r"costophrenic|ribs?|spine|thymus|thymic|soft tissues?|aort\w*|size|stomach|bowel|abdom\w*|clavicles?|variant|shape|position\w*|volumes?|markings?|inspirat\w*|expansion|structures|anatomy|"
                     r"kidneys?|renal|cortex|brain|skull|head|liver|knee|hand|foot|wrist|ankle|elbow|pelvi\w+|teeth|tooth|femur|tibia)\b")
@@ -492,6 +515,8 @@ WHOLE = _rx(r"^\s*(?:chest|lungs\b|lung fields|x-?ray|radiograph|study|exam)")
 SIDE = _rx(r"\b(left|right)\b")
 BOTH = _rx(r"\b(?:bilateral\w*|both|either|bibasilar|bibasal|left and (?:the )?right|right and (?:the )?left)\b")
 PARTIAL = _rx(r"\b(?:lobar|focal|bacterial|viral|large|dense|frank|gross|new|other|further|additional|confluent|segmental|complicating)\b")
+
+# %% ../nbs/11_audit.ipynb #66e795a2
 ADJECTIVE = _rx(r"(?:fine|clean) (?:[a-z]+ )?(?:details?|structures?|lines?|print|markings|texture|reticul\w*|nodul\w*|crackles|edges?|borders?)\b")   # "fine detail"
 LIKE_NORMAL = _rx(r"\b(?:on|in) an? (?:\w+ )?$", r"\b(?:compared (?:with|to)|unlike|than|differ\w* from|in contrast to|relative to)\s+(?:(?:an?|the|what is)\s+)?$")
 FIRM = _rx(r"\b(?:clearly|definitely|certainly|obviously|undoubtedly|no doubt)\b")
@@ -519,6 +544,7 @@ def side_of(text):
     sides = {s.lower() for s in SIDE.findall(text)}
     return sides.pop() if len(sides)==1 and not BOTH.search(text) else ""
 
+# %% ../nbs/11_audit.ipynb #f865cd8c
 def about_lungs(
     text:str,   # a sentence
     i:int,      # where 'normal' or 'abnormality' begins
@@ -599,6 +625,7 @@ CONCURS = _rx(r"\b(?:that|this|it)(?:'s| is| was| seems| looks) (?:\w+ )?(?:a fa
 UNDECIDED = _rx(r"\bneither (?:\w+ )?(?:confirm|support|agree|endorse|refute|reject|back)\w*", r"\b(?:cannot|can't|can not|could not|couldn't|unable to) (?:decide|choose|settle|(?:say|tell) which)\b",
     r"\b(?:cannot|can't|can not|could not) be (?:\w+ )?(?:confirm|exclud|verif|ruled)", r"neither confirm")
 
+# %% ../nbs/11_audit.ipynb #3a87a38f
 def quoted_verdict(
     text:str,        # a sentence that speaks of a verdict
 ) -> str|None:       # normal or pneumonia
@@ -606,6 +633,7 @@ def quoted_verdict(
     found = [(GROUP[f], no) for f,_,_,no,_ in find(OPPOSE.sub(" ", text) if not re.search(r"(?i)\bno\b", text) else text) if GROUP[f] in ("pneumonia","normal")]
     return next(("pneumonia" if (g=="pneumonia")!=no else "normal" for g,no in found), None)
 
+# %% ../nbs/11_audit.ipynb #4a3dd717
 def unquote(
     text:str,         # a sentence that matches QUOTE
     verdict:str=None, # the last verdict that was quoted before
@@ -631,6 +659,7 @@ FAVOURS = _rx(r"\b(?P<a>normal|pneumonia|infection),?\s+\(?(?:which |that )?(?:(
               r"\b(?P<d>normal|pneumonia|infection)\b[^.;]{0,60}\b(?:and|but) (?:it |this )?(?:is|remains|would be) (?:in fact |indeed |still |actually )?the (?:most likely|favou?red|leading)\b",
               r"\bmore likely (?:(?!than|not|no|or|nor)\w+ ){0,4}(?P<c>normal|pneumonia)\b(?! (?:variant|vessel|thymus|structure|or\b|versus|vs))")
 
+# %% ../nbs/11_audit.ipynb #0adb8ede
 def odds(
     text:str,      # a sentence
 ) -> dict:         # "pneumonia", "normal" → probability
@@ -649,6 +678,8 @@ CONCLUDES = _rx(r"^(?:overall|in (?:conclusion|summary|short)|therefore|thus|hen
 FIRST = _rx(r"^\W*(?:initially|at first|on first|first impression|at a glance|my first)\b",
     r"\b(?:my|the) (?:earlier|previous|prior|initial|first|original) (?:response|answer|reply|statement|message|assessment)\b|\b(?:earlier|previously|before) I (?:had )?(?:stated|said|wrote|claimed|described|reported|called)\b|\bwhat I (?:had )?(?:described|called|took|read|reported|labelled|thought)\b|\bI (?:had )?(?:earlier|previously|initially|wrongly|mistakenly|incorrectly) (?:stated|said|wrote|claimed|described|reported|called|read)\b")   # what is thought better of
 SECOND = _rx(r"^\W*(?:correction|actually|wait|on (?:closer|second|further|careful|re-?)[\w-]* ?(?:look|inspection|review|examination|reflection|thought|scrutiny)?|looking (?:again|closer|more closely)|on reflection|re-?examining|having looked again)\b")
+
+# %% ../nbs/11_audit.ipynb #8333754e
 BARE = re.compile(r"^\W*(?:\d+[.)]\s*)?(?:\w\d*\s*:)?\s*(?:(?:the|my) (?:\w+ )?answer (?:is|would be) )?(yes|no|y|n|positive|negative)\b\W*$", re.I)
 CHANCE = re.compile(r"\b(?:confidence|probability|likelihood|chance|suspicion|risk)\b[^.]{0,30}\bpneumonia\b[^.]{0,15}\b(?:is|seems|appears|remains) (?:\w+ )?(?:(low|small|minimal|negligible)|(high))\b", re.I)
 CLASS = _rx(r"^[\s*'\"(]*(?:normal|(?:no |not )?pneumonia)\W*$")   # a line that is nothing but a class
@@ -661,6 +692,8 @@ REPLY = {"No": _rx(r"^\W*(?:none(?: of (?:these|those|them|the above))?|there (?
 ASKED = _rx(r"^\W*(?:you (?:asked|ask|want\w*|would like)|(?:the|your) (?:question|task|prompt) (?:is|was|asks?)) (?:\w+ ){0,4}(?:whether|if)\b")
 RHETORICAL = _rx(r"^(?!.*\b(?:against|have)\b)\W*what (?:\w+ ){0,4}?(?:would|should|could)\b")
 VERB = _rx(r"\b(?:is|are|was|were|has|have|there|I|we|see\w*|shows?|looks?|appears?|no|not|yes)\b|n't\b|'s\b")
+
+# %% ../nbs/11_audit.ipynb #3c735f87
 SEARCHED = _rx(r"\b(?:look|search|check|examin|screen|assess)\w* for (?P<what>[^.;]{3,160}?)(?:,? (?:and|but) (?:I )?(?:found|find|saw|see|there (?:is|are|was|were)) (?:none|nothing|no)\b|[ ,-]+(?:is|are) (?:\w+ )?(?:missing|absent|lacking|not (?:here|there|seen|present|found))\b)")
 NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these|this|that|them|which|those)|there) (?:is|are|was|were) (?:\w+ )?(?:missing|absent|lacking|none|not (?:seen|present|visible|the case|found|here|observed)|(?<=of these are )seen)\b",
     r"\b(?:none|neither)(?: of (?:these|this|that|them|those|which|the two))? (?:is|are|was|were|(?:can|could) be) (?:seen|detected|present|visible|found|observed|here|there)\b",
@@ -668,6 +701,8 @@ NONE_SEEN = _rx(r"\b(?:which|this|that|these|such (?:\w+ ){1,3}|none of (?:these
     r"\b(?:can't|cannot|can not|couldn't|could not|don't|do not|didn't|did not) (?:\w+ )?(?:find|see|spot|detect|identify|make out) (?:\w+ )?(?:such|of (?:these|that|this|them|those))\b",
             r"\bnone of (?:[\w-]+ ){1,3}(?:is|are|was|were) (?:\w+ )?(?:there|here|seen|present|visible|found|met|fulfilled)\b", r"\b(?:empty-handed|in vain|to no avail)\b|\bdr[ae]w a blank\b")
 NO_SIGN = _rx(r"\b(?:no|without|not any|insufficient|little|not enough)\b[^.;]{0,30}\b(?:of|for) (?:it|this|that|these|any)\W*$")
+
+# %% ../nbs/11_audit.ipynb #f7e9b44f
 OPEN = _rx(r"\bits (?:presence|existence) (?:is|remains) (?:not (?:certain|sure|clear)|uncertain|unclear|doubtful)\b", r"\b(?:determine|clarify|establish|identify|ascertain) (?:the|its|their) (?:\w+ )?(?:cause|nature|a?etiology|significance|origin)\b",
            r"\b(?:unclear|uncertain|unknown|indeterminate|undetermined) (?:cause|nature|a?etiology|significance|origin)\b", r"\b(?:cause|nature|a?etiology|significance|origin)\b[\w ]{0,40} (?:is|are|remains?) (?:unclear|uncertain|unknown|not clear)\b")
 CANNOT_SAY = _rx(r"\bleave (?:\w+ ){1,3}open\b",
@@ -851,6 +886,7 @@ def _dense(fit):
     idf[fit["bins"]], weights[fit["bins"]] = fit["idf"], fit["weights"]
     return idf, weights, fit["bias"].astype("float32")
 
+# %% ../nbs/11_audit.ipynb #1a38768f
 def second_reader(
     text:str,           # a cleaned report
     ms:list[Mention],   # what the rules found in it
@@ -915,6 +951,8 @@ DETAILS = {kind: _rx(rx) for kind,rx in dict(
     history=r"\b(?:history of|presents? with|presenting with|complain\w* of|smok(?:er|ing)|immunocompromised|status post|s/p|post-?operative|diabet\w+|(?:with|has|having) (?:a )?(?:fever|cough|shortness of breath|dyspn\w+)|fever and cough|cough and fever)\b",
     identity=r"\b(?:mr|mrs|ms|dr)\.? [A-Z][a-z]+|\b(?:mrn|patient id|accession)\b[^.\n]{0,5}\w*\d+|\b\d{1,2}[/-]\d{1,2}[/-]\d{2,4}\b|\b(?:19|20)\d\d-\d\d-\d\d\b").items()}
 ABSENT = _rx(r"\b(?:no|none|not|without|absent|unavailable|unknown|n/?a|cannot|if)\b|n't\b")
+
+# %% ../nbs/11_audit.ipynb #ec17ca3a
 ZONES = dict(upper=_rx(r"\b(?:upper|apical|apex|apices)\b"), middle=_rx(r"\b(?:mid|middle|perihilar|lingula)\b"), lower=_rx(r"\b(?:lower|basal|basilar|bases?|bibasilar|bibasal|retrocardiac)\b"))
 
 EXTENTS = dict(limited=_rx(r"\b(?:limited in extent|of limited extent|focal|locali[sz]ed|circumscribed)\b"), extensive=_rx(r"\b(?:extensive|widespread|throughout)\b"))
@@ -927,6 +965,7 @@ def place_of(
     side = "bilateral" if BOTH.search(text) or len(sides)==2 else sides.pop() if sides else ""
     return side, {z for z,rx in ZONES.items() if rx.search(text)}, next((e for e,rx in EXTENTS.items() if rx.search(text)), "")
 
+# %% ../nbs/11_audit.ipynb #a468b633
 def _invented(s, known):
     "Details of one sentence that nothing supports."
     full = f"{s.key}: {s.text}" if s.key else s.text
@@ -950,6 +989,7 @@ def unsupported_details(
             if said and given not in ok: out.append(dict(kind=kind, words=said, sentence=text, why=f"the evidence says {given}" if given else "no evidence gives it"))
     return out
 
+# %% ../nbs/11_audit.ipynb #f0e6602c
 def contradictions(
     ms:list[Mention],    # all mentions of a report
 ) -> list[dict]:         # finding and the two sentences
@@ -972,6 +1012,7 @@ def _asked(prompt):
     questions = [f"{i.strip(' .,;')}?" for i in items] if len(items)>1 else re.findall(r"[^.?!\n]+\?", prompt)
     return {s.shown for s in sentences if " " in s.text}, questions, told.pop() if len(told)==1 else None
 
+# %% ../nbs/11_audit.ipynb #917d3058
 def read_rules(
     text:str|bytes|None,   # the report
     prompt:str=None,       # the prompt
@@ -985,6 +1026,7 @@ def read_rules(
     if claim=="uncertain" and "loop" in notes and {m.group for m in carry} >= {"pneumonia","normal"}: claim, carry = "unreadable", []
     return plain, notes, sentences, found, claim, carry
 
+# %% ../nbs/11_audit.ipynb #eb23e2f1
 def read_report(
     text:str|bytes|None,   # the report
     evidence:dict=None,    # what supports it: see `unsupported_details`
@@ -1015,6 +1057,7 @@ def read_lines(
     if not out: raise InputError(f"{path}: holds no line; a line looks like {{\"text\": \"The lungs are clear.\"}}")
     return out
 
+# %% ../nbs/11_audit.ipynb #83d00b0a
 def _record(line, n):
     "One line as a record; what is wrong with it stands in `error`."
     try: text, bad = line.decode("utf-8-sig").strip(), None
@@ -1046,6 +1089,7 @@ def constant_index(
     h = _entropy(share(truth))
     return np.clip(1 - _entropy(share(claims))/np.where(h>0, h, 1), 0, 1)
 
+# %% ../nbs/11_audit.ipynb #a4706c20
 def _score(
     claim,      # (n,) index into CLAIMS
     y,          # (n,) 0, 1, or -1 where the truth is not known
@@ -1073,6 +1117,7 @@ def _interval(value, draws, trials=None):
         low, high = (1-slack, 1) if value==1 else (0, slack)
     return dict(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
 
+# %% ../nbs/11_audit.ipynb #78f9cb4c
 def _weights(y, n_boot, seed):
     "Blocks of bootstrap weights: within classes where both are known throughout, else over all reports."
     import numpy as np
@@ -1091,6 +1136,7 @@ def _all_metrics(claim, y, z, each, w):
     return dict(_score(claim, y, w), **agree, decided=c[:,:2].sum(1)/len(y), **{f"share_{n}": c[:,i]/len(y) for i,n in enumerate(CLAIMS)},
                 constant_index=constant_index(c, counts(y, 2)), **{f"{k}_per_report": w@v/len(y) for k,v in each.items()})
 
+# %% ../nbs/11_audit.ipynb #11eec429
 def summarise(
     reports:list[dict],   # of `audit`: claim, label, decision, unsupported, …
     n_boot:int=2000,      # bootstrap resamples
@@ -1117,6 +1163,7 @@ def holm(
     for k,i in enumerate(order): out[i] = top = max(top, min(1., (len(p)-k)*p[i]))
     return out
 
+# %% ../nbs/11_audit.ipynb #b659b838
 def compare_strategies(
     reports:list[dict],   # of `audit`
 ) -> list[dict]:          # reporter, a, b, n, only_a, only_b, difference, p, p_holm, against
@@ -1151,6 +1198,7 @@ def _audited(r, threshold):
     return dict(id=r.get("id"), **read, file=r.get("file"), label=truth_of(r.get("label")), probability=p, decision=None if p is None else int(p>=cut),
                 reporter=name("reporter"), strategy=name("strategy"), **({"warning": r["warning"]} if "warning" in r else {}))
 
+# %% ../nbs/11_audit.ipynb #2d01a48b
 def audit(
     records,             # dicts with text, and perhaps id, label, probability, reporter, strategy, file, evidence, prompt
     threshold:float=.5,  # the classifier calls pneumonia at or above this probability, unless the evidence names a threshold

@@ -29,6 +29,7 @@ def majority(
     n = [sum(s.get("label")==c for s in similar or ()) for c in CLASSES]
     return None if n[0]==n[1] else CLASSES[n[1]>n[0]]
 
+# %% ../nbs/12_case.ipynb #b41f81e4
 def reasons_to_look(
     a:dict,               # of `assess`: probability, low, high, threshold, label, refer, refer_reason, unusual
     reads:list[dict],     # of `read_report`, each with `name`
@@ -65,6 +66,7 @@ def similar_cases(
         if index: raise
         return [None]*len(x), NO_INDEX if "no index here" in str(e) else str(e)
 
+# %% ../nbs/12_case.ipynb #02d8d73e
 def neighbour_image(
     s:dict,               # a result of a search
     source:dict,          # splits already loaded, filled here
@@ -133,6 +135,7 @@ def make_cases(
     said = [match_reports(reports, f) for f in files] if reports is not None else write_reports(x, evidence, [Path(f).name for f in files], strategy)
     return [_case(*c, missing) for c in zip(files, x, answers, heat, where, similar, evidence, said)]
 
+# %% ../nbs/12_case.ipynb #a6e20095
 def _case(file, x, answer, heat, where, similar, evidence, said, missing):
     "One case: what goes into its JSON, and under `arrays` what its page shows."
     reads = [read_case_report(r, evidence) for r in said]
@@ -158,6 +161,8 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;background:var(--bg
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:8px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}th{font-size:.85rem;color:var(--soft);font-weight:500}td img{width:64px;max-width:none}.name{min-width:170px}td ul{margin:0;padding-left:18px}td strong,td span{overflow-wrap:normal}.soft+h2,.scale+h2{margin-top:16px}.scale+p{margin-top:10px}
 @media(max-width:700px){.grid{grid-template-columns:minmax(0,1fr)}.card{padding:12px}table,tbody,tr,td{display:block}thead{display:none}tr{border-bottom:1px solid var(--line);padding:8px 0}td{border:0;padding:3px 0}td[data-l]::before{content:attr(data-l) " ";color:var(--soft)}}
 """
+
+# %% ../nbs/12_case.ipynb #9a482aab
 BASE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
@@ -189,12 +194,16 @@ SHEET = """{% extends "base" %}{% block title %}{{ c.name }} – case sheet{% en
 <dt>Contradictions</dt><dd>{% if r.contradictions %}<ul>{% for d in r.contradictions[:10] %}<li>“{{ d.sentences[0][:300] }}” against “{{ d.sentences[1][:300] }}”</li>{% endfor %}</ul>{% else %}none{% endif %}</dd></dl></section>
 {% else %}<section class="card wide"><h2>Report</h2><p class="soft">None of the given reports is on this file.</p></section>{% endfor %}
 </main>{% endblock %}"""
+
+# %% ../nbs/12_case.ipynb #0215050e
 INDEX = """{% extends "base" %}{% block title %}{{ cases|length }} case sheets{% endblock %}{% block body %}
 <header><h1>{{ cases|length }} cases</h1><p>{{ n }} of them need a human look; the most pressing come first.</p></header>
 <main><div class="card"><table><thead><tr><th>X-ray</th><th>Case</th><th>Classifier</th><th>Report claims</th><th>Similar cases</th><th>Needs a human look</th></tr></thead><tbody>
 {% for c,href,thumb,near in cases %}<tr><td><img src="{{ thumb }}" alt=""></td><td class="name"><a href="{{ href }}">{% for part in c.name.split('_') %}{{ part }}{{ '_' if not loop.last }}<wbr>{% endfor %}</a></td><td data-l="classifier:"><strong class="{{ c.classifier.label }}">{{ c.classifier.label }}</strong> {{ c.classifier.probability|chance }}</td>
 <td data-l="report:">{% for r in c.reports %}<span class="{{ r.claim }}">{{ r.claim }}</span>{{ ', ' if not loop.last }}{% else %}<span class="soft">no report</span>{% endfor %}</td><td data-l="similar cases:">{{ near }}</td><td data-l="needs a human look:">{% if c.needs_look %}<ul>{% for r in c.reasons %}<li>{{ r }}</li>{% endfor %}</ul>{% else %}<span class="soft">no</span>{% endif %}</td></tr>
 {% endfor %}</tbody></table></div></main>{% endblock %}"""
+
+# %% ../nbs/12_case.ipynb #dd9e705d
 DISCLAIMER = "Made by pneumo. Research software, not a medical device: no diagnosis or treatment may rest on it."
 _pages = jinja2.Environment(loader=jinja2.DictLoader(dict(base=BASE, sheet=SHEET, index=INDEX)), autoescape=True, undefined=jinja2.StrictUndefined)
 _pages.filters["chance"] = written
@@ -226,6 +235,7 @@ def case_images(
     return dict(xray=_data_uri(_readable(g), "JPEG"), size=f"{g.shape[1]} × {g.shape[0]}", small=_data_uri(enlarge(x)), heat=_data_uri(overlay(x, heat).convert("RGB"), "JPEG"),
                 similar=[None if n is None else _data_uri(enlarge(n, 168), "JPEG") for n in near])
 
+# %% ../nbs/12_case.ipynb #1c1389fc
 def case_html(
     c:dict,              # of `make_cases`
     source:dict=None,    # splits already loaded, for similar cases

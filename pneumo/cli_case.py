@@ -42,11 +42,13 @@ def audit(
     else: _show_audit(doc, audit_table)
     if doc["summary"]["errors"]: raise typer.Exit(1 if doc["summary"]["reports"] else 2)
 
+# %% ../nbs/18_cli_case.ipynb #87f41ce1
 def _save(doc, path):
     "Write a document as JSON, whole or not at all."
     from pneumo.data import save_json
     save_json(doc, path)
 
+# %% ../nbs/18_cli_case.ipynb #3661afff
 def _show_audit(doc, audit_table):
     "The audit for a terminal: claims of each report when they are few, the tables, the comparisons."
     from rich.console import Console
@@ -97,6 +99,7 @@ def case(
     if as_json and not good: print("[]")
     if bad or any("error" in r for r in records or ()): raise typer.Exit(1 if good else 2)
 
+# %% ../nbs/18_cli_case.ipynb #9e5fa7bf
 def _sheets(files, x, out, records, strategy, index, k, weights, prevalence, as_json):
     "Make and write the cases, and say where they are."
     import numpy as np

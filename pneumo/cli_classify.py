@@ -54,6 +54,7 @@ def _check(weights, onnx, prevalence, point) -> None:
     if len(asked) > 1: raise InputError(f"give only one of --{' and --'.join(asked)}: each sets the threshold")
     if prevalence is not None and not 0 < prevalence < 1: raise InputError(f"--prevalence {prevalence:g} is not between 0 and 1; give the share of pneumonia, such as 0.2")
 
+# %% ../nbs/15_cli_classify.ipynb #5694fbc1
 def _load(weights, onnx):
     "The model to ask."
     if onnx:
@@ -75,6 +76,7 @@ def _predictions(files, x, weights, onnx, prevalence, point) -> list[dict]:
         if r["unusual"]: say(f"warning: {r['file']}: unlike the radiographs this was trained on; the prediction may mean nothing")
     return rows
 
+# %% ../nbs/15_cli_classify.ipynb #cd319b3d
 def _doubt(rows:list[dict], messages:list[str]) -> None:
     "Say what was odd about files, and leave them to a person: a colour photograph has a probability, too."
     for m in messages:
@@ -128,12 +130,19 @@ def train(
 
     `pneumo train --teacher runs/seed_0/model.safetensors --teacher runs/seed_1/model.safetensors --out runs/pupil_0`
     """
-    from pneumo.data import load_data
-    from pneumo.model import load_model
-    from pneumo.train import TrainConfig, distil, train as fit, views
-    from pneumo.trust import calibrate as fit_record
+    from pneumo.train import TrainConfig
     cfg = TrainConfig(model=model, image_size=image_size, pretrained=pretrained, epochs=epochs, batch_size=batch_size, lr=lr,
                       weight_decay=weight_decay, loss=loss, patience=patience, seed=seed, workers=workers)
+    _fit(cfg, teacher, data, out, resume)
+    print(f"weights: {out/'model.safetensors'}; measure them with: pneumo evaluate --weights {out/'model.safetensors'} --data {data}")
+
+# %% ../nbs/15_cli_classify.ipynb #6a1ca441
+def _fit(cfg, teacher, data, out, resume) -> None:
+    "Train from scratch or from teachers, then fit the calibration record into the weights."
+    from pneumo.data import load_data
+    from pneumo.model import load_model
+    from pneumo.train import distil, train as fit, views
+    from pneumo.trust import calibrate as fit_record
     teachers = [load_model(f) for f in teacher]
     splits = load_data(data)
     if splits["train"].banner: say(splits["train"].banner)
@@ -141,7 +150,6 @@ def train(
     else: fit(splits, cfg, out, resume)
     say("calibrating on validation images")
     fit_record(out/"model.safetensors", splits)
-    print(f"weights: {out/'model.safetensors'}; measure them with: pneumo evaluate --weights {out/'model.safetensors'} --data {data}")
 
 # %% ../nbs/15_cli_classify.ipynb #c87e9047
 @app.command()

@@ -43,6 +43,7 @@ def explain(
         say(DISCLAIMER)
     if bad: raise typer.Exit(1 if good else 2)
 
+# %% ../nbs/17_cli_report.ipynb #682f8cec
 def _names(files) -> list[str]:
     "One file name an image, also when two folders hold the same name."
     seen, names = {}, []
@@ -51,6 +52,7 @@ def _names(files) -> list[str]:
         names.append(f"{f.stem}.png" if n==1 else f"{f.stem}-{n}.png")
     return names
 
+# %% ../nbs/17_cli_report.ipynb #d98517ba
 def _explain(files, x, weights, method, size, out) -> list[dict]:
     "Write the pictures; one row a file."
     import numpy as np
@@ -118,6 +120,7 @@ def _reporter(name, prompts, url, tokens, temperature, seed, batch_size, four_bi
     if name.startswith("openai"): options |= dict(base_url=url)
     return create_reporter(name, **options)
 
+# %% ../nbs/17_cli_report.ipynb #0aeb0976
 def _write(reporter, files, x, strategies, index, out, resume) -> list[dict]:
     "The reports of these files."
     import numpy as np

@@ -107,7 +107,7 @@ def add(
     where, opened = _open(index)
     good, x, bad = read_files(paths)
     if good: opened.add_images(np.stack(x), file_items(good, label))
-    _changed(opened, where, "added", [str(f) for f in good], as_json)
+    if good or as_json: _changed(opened, where, "added", [str(f) for f in good], as_json)
     if bad: raise typer.Exit(1 if good else 2)
 
 # %% ../nbs/16_cli_search.ipynb #s16r
@@ -117,6 +117,7 @@ def _changed(opened, where:str, what:str, ids:list[str], as_json:bool) -> None:
     doc = {"index": where, what: ids, "count": len(opened)}
     print(json.dumps(doc, indent=1) if as_json else f"{what} {len(ids)}, now {len(opened)} images in {where}")
 
+# %% ../nbs/16_cli_search.ipynb #f824c6ca
 @index_app.command()
 def remove(
     ids: Annotated[list[str], typer.Argument(help="Ids as a search shows them: test/42, or the path of a file.", show_default=False)],

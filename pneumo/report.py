@@ -38,6 +38,7 @@ PROMPTS = {
 }
 STRATEGIES = tuple(PROMPTS["strategies"])
 
+# %% ../nbs/10_report.ipynb #ef5ec5cd
 def read_prompts(
     path:str|Path=None,   # a JSON file like PROMPTS; the built-in prompts when left out
 ) -> dict:                # version, setting, strategies, digest
@@ -100,6 +101,7 @@ def _tally(near) -> str:
     sick = sum(h["label"]=="pneumonia" for h in near)
     return f"Of the {len(near)} most similar archive images {sick} {'is' if sick==1 else 'are'} labelled pneumonia and {len(near)-sick} normal."
 
+# %% ../nbs/10_report.ipynb #ae73e5ea
 def fill_prompt(
     prompts:dict,    # of read_prompts
     strategy:str,    # one of its strategies
@@ -164,6 +166,7 @@ def _doubt(e) -> str:
     said = f"Classifier: {_chance(e)}, operating point {e['threshold']:.2f}."
     return f"{said} Human review advised: {e['refer_reason'].rstrip('.')}." if e.get("refer") else said
 
+# %% ../nbs/10_report.ipynb #4c90ce6b
 LIMITS = "Heart and mediastinum are not assessable at 28 × 28 pixels."
 
 FORMS = dict(
@@ -200,6 +203,7 @@ def read_jsonl(
         except ValueError: raise InputError(f"{path}, line {n}: not JSON; mend or delete it, or write to another file") from None
     return lines, size
 
+# %% ../nbs/10_report.ipynb #d7ec3b39
 def _begin(path:Path, reporter:Reporter, resume:bool) -> set:
     "Reports that are done already, by reporter, strategy and id."
     if path.is_dir(): raise InputError(f"{path} is a folder; give a .jsonl file")
@@ -278,6 +282,44 @@ def _device_and_dtype():
     if torch.backends.mps.is_available(): return "mps", torch.float32
     return "cpu", torch.float32
 
+# %% ../nbs/10_report.ipynb #58e8e750
+def _version(package:str) -> str:
+    from importlib.metadata import version
+    return version(package)
+
+def _quantised(four_bit:bool) -> dict:
+    "Arguments of from_pretrained for 4-bit weights; raises InputError where they cannot work."
+    import torch
+    from importlib.util import find_spec
+    if not four_bit: return {}
+    if not torch.cuda.is_available() or find_spec("bitsandbytes") is None: raise InputError("4-bit weights need a CUDA GPU and bitsandbytes: pip install bitsandbytes, or leave four_bit out")
+    from transformers import BitsAndBytesConfig
+    half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return dict(quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=half), device_map="auto")
+
+# %% ../nbs/10_report.ipynb #9db85728
+def _load_vlm(model, revision, dtype, four_bit, device) -> tuple:
+    "Processor and network, or an InputError that says how to get them."
+    from pneumo.model import hub_answers
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    here = dict(revision=revision, local_files_only=Path(model).is_dir() or not hub_answers())  # without a hub, its client retries for minutes
+    try:
+        processor = AutoProcessor.from_pretrained(model, **here)
+        net = AutoModelForImageTextToText.from_pretrained(model, **here, dtype=dtype, **_quantised(four_bit)).eval()
+    except (OSError, ValueError, KeyError, ImportError) as e: raise InputError(_access_help(model, e)) from None
+    if not four_bit: net.to(device)
+    tok = processor.tokenizer
+    tok.padding_side = "left"
+    if tok.pad_token is None: tok.pad_token = tok.eos_token
+    return processor, net
+
+# %% ../nbs/10_report.ipynb #ca3b1bbf
+def _length(tokens, net) -> int:
+    "New tokens up to the end of the report; padding does not count."
+    ends = net.generation_config.eos_token_id
+    at = np.flatnonzero(np.isin(tokens.numpy(), ends if isinstance(ends, list) else [ends]))
+    return int(at[0])+1 if len(at) else len(tokens)
+
 # %% ../nbs/10_report.ipynb #d4875c5m
 class VlmReporter(ImageReporter):
     "A vision-language model of transformers."
@@ -294,23 +336,9 @@ class VlmReporter(ImageReporter):
         self.device, self.name = device or best, f"vlm:{model}"
         if self.device!=best: import torch; dtype = torch.float32
         self.batch_size = 1 if self.settings["temperature"] else batch_size
-        self._load(model, revision, dtype, four_bit)
-        self.settings |= dict(dtype=str(dtype).removeprefix("torch."), four_bit=four_bit, device=self.device, batch_size=self.batch_size, transformers=_version("transformers"))
-
-    def _load(self, model, revision, dtype, four_bit):
-        "Processor and weights, or an InputError that says how to get them."
-        from pneumo.model import hub_answers
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-        here = dict(revision=revision, local_files_only=Path(model).is_dir() or not hub_answers())  # without a hub, its client retries for minutes
-        try:
-            self.processor = AutoProcessor.from_pretrained(model, **here)
-            self.net = AutoModelForImageTextToText.from_pretrained(model, **here, dtype=dtype, **_quantised(four_bit)).eval()
-        except (OSError, ValueError, KeyError, ImportError) as e: raise InputError(_access_help(model, e)) from None
-        if not four_bit: self.net.to(self.device)
-        tok = self.processor.tokenizer
-        tok.padding_side = "left"
-        if tok.pad_token is None: tok.pad_token = tok.eos_token
+        self.processor, self.net = _load_vlm(model, revision, dtype, four_bit, self.device)
         self.revision = getattr(self.net.config, "_commit_hash", None) or revision
+        self.settings |= dict(dtype=str(dtype).removeprefix("torch."), four_bit=four_bit, device=self.device, batch_size=self.batch_size, transformers=_version("transformers"))
 
     def texts(self, records, prompts, strategy) -> list[dict]:
         import torch
@@ -321,32 +349,11 @@ class VlmReporter(ImageReporter):
         with torch.inference_mode(): made = self.net.generate(**batch, **self._sampling(), max_new_tokens=self.settings["max_new_tokens"], pad_token_id=self.processor.tokenizer.pad_token_id)
         new = made[:, start:].cpu()
         said = self.processor.batch_decode(new, skip_special_tokens=True)
-        return [dict(text=s.strip(), tokens_in=int(m.sum()), tokens_out=self._length(t)) for s,m,t in zip(said, batch["attention_mask"], new)]
+        return [dict(text=s.strip(), tokens_in=int(m.sum()), tokens_out=_length(t, self.net)) for s,m,t in zip(said, batch["attention_mask"], new)]
 
     def _sampling(self) -> dict:
         if self.settings["temperature"]: return dict(do_sample=True, temperature=self.settings["temperature"])
         return dict(do_sample=False, temperature=None, top_p=None, top_k=None)
-
-    def _length(self, tokens) -> int:
-        "New tokens up to the end of the report; padding does not count."
-        ends = self.net.generation_config.eos_token_id
-        at = np.flatnonzero(np.isin(tokens.numpy(), ends if isinstance(ends, list) else [ends]))
-        return int(at[0])+1 if len(at) else len(tokens)
-
-# %% ../nbs/10_report.ipynb #58e8e750
-def _version(package:str) -> str:
-    from importlib.metadata import version
-    return version(package)
-
-def _quantised(four_bit:bool) -> dict:
-    "Arguments of from_pretrained for 4-bit weights; raises InputError where they cannot work."
-    import torch
-    from importlib.util import find_spec
-    if not four_bit: return {}
-    if not torch.cuda.is_available() or find_spec("bitsandbytes") is None: raise InputError("4-bit weights need a CUDA GPU and bitsandbytes: pip install bitsandbytes, or leave four_bit out")
-    from transformers import BitsAndBytesConfig
-    half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return dict(quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=half), device_map="auto")
 
 # %% ../nbs/10_report.ipynb #c311a48a
 def data_url(im,           # PIL image

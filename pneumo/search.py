@@ -88,7 +88,7 @@ class Index:
         "The encoder that made the vectors; raises InputError when today's has other weights."
         if self._encoder is None: self._encoder = create_encoder(self.info["encoder"])
         if self._encoder.digest!=self.info["digest"]:
-            raise InputError(f"this index was made by another {self.info['encoder']} (other weights); build it again: pneumo index build --encoder {self.info['encoder']}")
+            raise InputError(f"this index was made by another {self.info['encoder']} (other weights); build it again: {_build_command(DEFAULT_INDEX, self.info['encoder'])}")
         return self._encoder
 
     def vectors(self,
@@ -628,7 +628,7 @@ def plot_map(
 
 def _note_at(ax, text, p, right):
     "A text beside its star, on the side where there is room."
-    ax.annotate(text, p, xytext=(-8 if right else 8, 6), ha="right" if right else "left", textcoords="offset points", fontsize=8, bbox=dict(fc="white", ec="none", alpha=.7, pad=.5))
+    ax.annotate(text, p, xytext=(-11 if right else 11, 9), ha="right" if right else "left", textcoords="offset points", fontsize=8, bbox=dict(fc="white", ec="none", alpha=.7, pad=.5))
 
 def _flat_map(a, n, method):
     "Two coordinates a row; principal components are those of the first `n` rows."
