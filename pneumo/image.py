@@ -84,8 +84,8 @@ class Radiograph:
         return f"Radiograph({self.name or 'array'}, {w} × {h}" + (f", {'; '.join(self.warnings)}" if self.warnings else "") + ")"
 
 # %% ../nbs/00_image.ipynb #6a5e0004
-MAX_PIXELS = 100_000_000   # a radiograph has some 30 million at most
-MAX_BYTES = 300_000_000    # of decoded grey levels, all channels
+MAX_PIXELS = 64_000_000    # a radiograph has some 30 million at most
+MAX_BYTES = 200_000_000    # of decoded grey levels, all channels
 MAX_FILE = 1_000_000_000   # bytes of the file itself
 
 def _check_size(w:int, h:int, pixel_bytes:int=1) -> None:
@@ -98,6 +98,12 @@ def _check_size(w:int, h:int, pixel_bytes:int=1) -> None:
 CHOSEN = "the file does not say which levels are black and white; the range was chosen from its pixels"
 NEARBY = ((.1,.1), (-.05,-.05), (.1,-.05), (-.05,.1))   # other ranges, wider or narrower by a share of the chosen one
 
+def _levels(a:np.ndarray) -> np.ndarray:
+    "The levels that occur; all values for numbers that are no short integers."
+    if a.dtype.kind not in "iu" or a.itemsize>2: return a
+    low = int(a.min())
+    return np.flatnonzero(np.bincount((a.astype(np.int32)-low).ravel())) + low
+
 def grey_range(
     a:np.ndarray,             # (h, w) grey levels
     valid:np.ndarray=None,    # (h, w) bool, the pixels that are image; all when left out
@@ -108,13 +114,17 @@ def grey_range(
     v = a[centre] if valid is None or not valid[centre].any() else a[centre][valid[centre]]
     low, high = np.quantile(v, [.02,.98])
     spread = high-low
-    inside = (a >= low-.5*spread) & (a <= high+.25*spread)
-    if valid is not None: inside &= valid
-    return float(a.min(where=inside, initial=high)), float(a.max(where=inside, initial=low))
+    levels = _levels(a if valid is None else a[valid])
+    inside = levels[(levels >= low-.5*spread) & (levels <= high+.25*spread)]
+    return float(inside.min()), float(inside.max())
 
 def _mapped(a:np.ndarray, to_unit) -> np.ndarray:
-    "(h, w) uint8 from a function of levels to [0, 1], some rows at a time so that memory stays small."
+    "(h, w) uint8 from a function of levels to [0, 1]: by a table for 16 bits, and some rows at a time so that memory stays small."
     to_bytes = lambda v: (np.clip(to_unit(v.astype(np.float64)), 0, 1)*255).round().astype(np.uint8)
+    if a.dtype.kind in "iu" and a.itemsize<=2:
+        low, high = int(a.min()), int(a.max())
+        table = to_bytes(np.arange(low, high+1))
+        to_bytes = lambda v: table[v.astype(np.int32)-low]
     return np.concatenate([to_bytes(rows) for rows in np.array_split(a, min(len(a), 1 + a.size//2_000_000))])
 
 def _between(low:float, high:float, negative:bool=False):
@@ -366,10 +376,11 @@ def _read_dicom(data:bytes) -> Radiograph:
 # %% ../nbs/00_image.ipynb #8bd7f27f
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 
-def _is_coloured(a:np.ndarray) -> bool:
-    "Do the channels of (h, w, 3) differ by more than JPEG noise?"
+def _colour_doubts(a:np.ndarray) -> tuple[str,...]:
+    "A warning where the channels of (h, w, 3) differ by more than JPEG noise."
     small = a[::max(1, len(a)//64), ::max(1, a.shape[1]//64)].astype(np.float64) / (257 if a.dtype==np.uint16 else 1)
-    return float((small.max(2)-small.min(2)).mean()) > 6
+    coloured = (small.max(2)-small.min(2)).mean() > 6
+    return ("a colour image; this does not look like a radiograph",) if coloured else ()
 
 def _colour_grey(a:np.ndarray) -> Radiograph:
     "Grey levels of (h, w, 3 or 4) colours, by the luminance of ITU-R 601; a fourth channel is left out."
@@ -377,8 +388,7 @@ def _colour_grey(a:np.ndarray) -> Radiograph:
     if a.dtype==np.uint8: grey = np.asarray(Image.fromarray(a).convert("L"))
     elif (a[...,0]==a[...,1]).all() and (a[...,0]==a[...,2]).all(): grey = a[...,0]
     else: grey = (a.astype(np.float32) @ np.float32([.299,.587,.114])).round().astype(np.int32)
-    doubts = ("a colour image; this does not look like a radiograph",) if _is_coloured(a) else ()
-    return replace(read_levels(grey), warnings=doubts)
+    return replace(read_levels(grey), warnings=_colour_doubts(a))
 
 def _deep_colour(im:Image.Image, data:bytes) -> np.ndarray|None:
     "(h, w, channels) uint16 of a PNG or TIFF with more than 8 bits for each of several channels; None for all others."
@@ -425,8 +435,8 @@ def _pillow_grey(im:Image.Image, data:bytes) -> Radiograph:
         a = np.asarray(im)
         a = a.astype(a.dtype.newbyteorder("="))
         return read_levels(65535-a, False) if negative and a.dtype==np.uint16 else read_levels(a, negative)
-    if im.mode in ("L", "LA", "1"): return Radiograph(np.asarray(im.convert("L")))
-    return _colour_grey(np.asarray(im.convert("RGB")))
+    small = np.asarray(im.resize((64,64), Image.Resampling.NEAREST).convert("RGB"))
+    return Radiograph(np.asarray(im.convert("L")), warnings=_colour_doubts(small))
 
 def _read_ordinary(data:bytes) -> Radiograph:
     "A PNG, JPEG, TIFF, BMP, GIF, WebP or JPEG 2000; raises InputError."
@@ -473,10 +483,13 @@ def pixel_doubts(
     g:np.ndarray,            # (h, w) uint8
 ) -> tuple[str,...]:
     "What the pixels say against a radiograph that was read right."
-    levels, black, white = len(np.unique(g)), (g<=2).mean(), (g>=253).mean()
+    share = np.bincount(g.ravel(), minlength=256)/g.size
+    levels, black, white = int((share>0).sum()), share[:3].sum(), share[253:].sum()
+    mean = share @ np.arange(256)
+    spread = (share @ (np.arange(256)-mean)**2)**.5
     h,w = g.shape
     found = {
-        "almost uniform; this does not look like a radiograph": g.std() < (5 if g.shape==(28,28) else 8),
+        "almost uniform; this does not look like a radiograph": spread < (5 if g.shape==(28,28) else 8),
         f"only {levels} grey levels are left": levels < 32,
         f"{black:.0%} of the picture is plain black": black > .65,
         f"{white:.0%} of the picture is plain white": white > .25,
