@@ -113,10 +113,10 @@ def read_meta(
 ) -> dict:         # the whole document, keys that the schema does not name included
     "Read metadata that anybody may have written; raises InputError for what does not fit, and for NaN anywhere."
     from pydantic import ValidationError
-    def number(t):
-        if not math.isfinite(v := float(t)): raise ValueError(f"{t[:20]} is no finite number")
+    def number(t, kind=float):
+        if len(t)>40 or not math.isfinite(v := kind(t)): raise ValueError(f"{t[:20]} is no number that fits here")
         return v
-    try: doc = json.loads(text, parse_constant=number, parse_float=number)
+    try: doc = json.loads(text, parse_constant=number, parse_float=number, parse_int=lambda t: number(t, int))
     except (ValueError, RecursionError, TypeError) as e: raise InputError(f"{where}: its metadata is damaged ({str(e)[:80]})") from None
     try: schema.model_validate(doc, strict=True)
     except ValidationError as e:
