@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PHANTOM_BANNER', 'CLASSES', 'SPLITS', 'FILE', 'MD5', 'IMAGE_TYPES', 'SHARES', 'ALIASES', 'LABELS', 'Xrays',
-           'checked_images', 'atomic', 'to_json', 'save_json', 'read_meta', 'shared_path', 'need_extra',
-           'find_pneumoniamnist', 'read_npz', 'image_files', 'read_folder', 'read_csv', 'load_data', 'class_counts',
-           'exact_copies', 'shortcut_auc']
+           'checked_images', 'atomic', 'to_json', 'save_json', 'read_meta', 'shared_path', 'need_extra', 'env_file',
+           'find_pneumoniamnist', 'is_published', 'read_npz', 'image_files', 'read_folder', 'read_csv', 'load_data',
+           'class_counts', 'exact_copies', 'shortcut_auc']
 
 # %% ../nbs/02_data.ipynb #0c5ed1c5
 import csv, hashlib, json, math, os, warnings
@@ -152,7 +152,7 @@ def need_extra(
 # %% ../nbs/02_data.ipynb #f2ed8e79
 FILE = "pneumoniamnist.npz"
 
-def _env_file() -> Path|None:
+def env_file() -> Path|None:
     "The file that PNEUMO_DATA names, if it is set."
     p = os.environ.get("PNEUMO_DATA")
     if not p: return None
@@ -163,7 +163,7 @@ def _env_file() -> Path|None:
 
 def find_pneumoniamnist() -> Path|None: # the .npz file, None when it cannot be had
     "Find the official file: PNEUMO_DATA, then ~/.medmnist, then medmnist's download; its MD5 is checked."
-    f = _env_file() or Path.home()/".medmnist"/FILE
+    f = env_file() or Path.home()/".medmnist"/FILE
     if not f.exists(): _download(f.parent)
     return _checked(f) if f.exists() else None
 
@@ -183,6 +183,12 @@ MD5 = "28209eda62fecd6e6a2d98b1501bb15f"  # of the published file, as medmnist.I
 
 def _digest(f:Path) -> str: return hashlib.md5(f.read_bytes()).hexdigest()
 
+def is_published(
+    f:Path,      # a file that exists
+) -> bool:
+    "Is this, byte for byte, the published PneumoniaMNIST?"
+    return _digest(f)==MD5
+
 # %% ../nbs/02_data.ipynb #02known1
 def _known_as(f:Path) -> str:
     "Which file of MedMNIST this is, such as `BreastMNIST at 28 pixels`; empty when it is none of them."
@@ -195,7 +201,7 @@ def _known_as(f:Path) -> str:
 
 def _checked(f:Path) -> Path:
     "The same path, once its bytes are known to be the published ones; raises InputError that says what it is."
-    if _digest(f)==MD5: return f
+    if is_published(f): return f
     if known := _known_as(f): raise InputError(f"{f}: this is {known}; wanted is PneumoniaMNIST at 28 pixels, the file {FILE}")
     try: read_npz(f)
     except InputError as e: raise InputError(f"{e}; wanted is {FILE} of MedMNIST (cut off? delete it, and it is downloaded again)") from None

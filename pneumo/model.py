@@ -280,7 +280,7 @@ class _Scores(BaseModel):
 
 class _Record(BaseModel):
     "What every record of `pneumo.trust` holds; that chapter knows what else there is."
-    slope: Annotated[float, Field(gt=0)]
+    slope: float
     intercept: float
     maps: Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     scores: _Scores
