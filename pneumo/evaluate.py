@@ -259,7 +259,7 @@ def noted(
     return table.rename_axis(index=_note["text"] or table.index.name)
 
 # %% ../nbs/05_evaluate.ipynb #09227065
-NAMES = dict(auc="AUC", f1="F1", brier="Brier (less is better)")   # how a metric is written, where not as its key
+NAMES = dict(auc="AUC", f1="F1", brier="Brier (0 is best)")   # how a metric is written, where not as its key
 
 def value_text(
     r:dict,         # value, and perhaps sd, low and high
