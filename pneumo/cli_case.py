@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, AsJson, Images, Weights, app, cell, read_files, say, show_json
+from .console import DISCLAIMER, AsJson, Images, Weights, app, cell, read_files, say
 
 # %% ../nbs/18_cli_case.ipynb #a1800011
 @app.command()
@@ -33,12 +33,13 @@ def audit(
     `pneumo audit reports.jsonl --json > audit.json`
     """
     from pneumo.audit import audit as run, audit_table, read_lines
+    from pneumo.data import to_json
     records = read_lines(file)
     doc = run(records, threshold, n_boot, seed, progress=True)
     for r in doc["reports"]:
         if problem := r.get("error") or r.get("warning"): say(f"{'error' if 'error' in r else 'warning'}: {file}: {problem}")
     if out: _save(doc, out)
-    if as_json: show_json(doc)
+    if as_json: print(to_json(doc))
     else: _show_audit(doc, audit_table)
     if doc["summary"]["errors"]: raise typer.Exit(1 if doc["summary"]["reports"] else 2)
 
@@ -100,19 +101,20 @@ def case(
             if "error" in r: say(f"error: {reports}: {r['error']}")
     films, bad = read_files(paths, side=1024)
     if films: _sheets(films, out, records, strategy, index, k, weights, prevalence, as_json)
-    elif as_json: show_json([])
+    elif as_json: print("[]")
     if bad or any("error" in r for r in records or ()): raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/18_cli_case.ipynb #9e5fa7bf
 def _sheets(films, out, records, strategy, index, k, weights, prevalence, as_json):
     "Make and write the cases, and say where they are."
     from pneumo.case import make_cases, write_cases
+    from pneumo.data import to_json
     from pneumo.model import load_model
     from pneumo.trust import written
     cases = make_cases(films, load_model(weights) if weights else None, prevalence, records, strategy, index, k)
     pages = write_cases(cases, out, progress=True)
     plain = [{key: v for key,v in c.items() if key!="arrays"} | {"page": str(p)} for c,p in zip(cases, pages)]
-    if as_json: return show_json(plain)
+    if as_json: return print(to_json(plain))
     if missing := cases[0]["about"]["similar_missing"]: say(missing)
     for c in cases:
         look = f"; a person should look: {'; '.join(c['reasons'])}" if c["needs_look"] else ""

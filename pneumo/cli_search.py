@@ -107,10 +107,11 @@ def add(
     from pneumo.search import file_items
     if label not in (None, "normal", "pneumonia"): raise InputError(f"label {label!r}; use normal or pneumonia, or leave it out")
     where, opened = _open(index)
-    good, x, bad = read_files(paths)
-    if good: opened.add_images(np.stack(x), file_items(good, label))
-    if good or as_json: _changed(opened, where, "added", [str(f) for f in good], as_json)
-    if bad: raise typer.Exit(1 if good else 2)
+    films, bad = read_files(paths)
+    names = [f.file for f in films]
+    if films: opened.add_images(np.stack([f.reduced() for f in films]), file_items(names, label))
+    if films or as_json: _changed(opened, where, "added", names, as_json)
+    if bad: raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/16_cli_search.ipynb #s16r
 def _changed(opened, where:str, what:str, ids:list[str], as_json:bool) -> None:
@@ -217,11 +218,11 @@ def image(
     if bool(paths)==(query_idx is not None): raise InputError("give image files or --query-idx, one of the two")
     opened, where = _open(index)[1], _where(split, label)
     if query_idx is not None: return _show([_sample(opened, query_split, query_idx, data, k, where)], opened, as_json, out)
-    good, x, bad = read_files(paths)
-    found = search_images(opened, np.stack(x), k, where) if good else []
-    rows = [dict(file=str(f), warning=None, image=i, results=r) for f,i,r in zip(good, x, found)]
+    films, bad = read_files(paths)
+    found = search_images(opened, np.stack([f.reduced() for f in films]), k, where) if films else []
+    rows = [dict(file=f.file, warning="; ".join(f.warnings) or None, image=f.reduced(), results=r) for f,r in zip(films, found)]
     _show(rows, opened, as_json, out)
-    if bad: raise typer.Exit(1 if good else 2)
+    if bad: raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/16_cli_search.ipynb #s16m2
 def _sample(opened, split, i, data, k, where) -> dict:
