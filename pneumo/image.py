@@ -325,6 +325,7 @@ def _stream_size(stream:bytes) -> tuple[int,int]|None:
         return x-left, y-top
     at = 2
     while stream[:2]==b"\xff\xd8" and at+9 < len(stream) and stream[at]==0xff:
+        if stream[at+1]==0xff: at += 1; continue   # a fill byte
         if stream[at+1] in {0xf7, *range(0xc0, 0xd0)} - {0xc4, 0xc8, 0xcc}:
             return int.from_bytes(stream[at+7:at+9], "big"), int.from_bytes(stream[at+5:at+7], "big")
         at += 2 + int.from_bytes(stream[at+2:at+4], "big")
@@ -348,7 +349,9 @@ def _check_dicom(ds) -> None:
     if not ds.file_meta.TransferSyntaxUID.is_encapsulated: return
     from pydicom.encaps import generate_fragments
     first = next((f for f in generate_fragments(ds.PixelData) if len(f)>16), b"")
-    if (size := _stream_size(first)) and size!=(w, h):
+    size = _stream_size(first)
+    if not size and "JPEG" in ds.file_meta.TransferSyntaxUID.name: raise InputError("the compressed image does not say its size; the file is damaged")
+    if size and size!=(w, h):
         raise InputError(f"the compressed image is {size[0]} × {size[1]} pixels, its header says {w} × {h}; the file is damaged")
     _check_scans(first)
     if ds.file_meta.TransferSyntaxUID.name=="RLE Lossless": _check_runs(len(ds.PixelData), w*h*max(1, samples)*max(1, int(ds.BitsAllocated)//8))
@@ -373,7 +376,7 @@ def _check_header(data:bytes) -> None:
     ends = [at for tag in (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10", b"\xe0\x7f\x08\0", b"\xe0\x7f\x09\0") if (at := plain.find(tag)) >= 0]
     header = min(ends, default=len(plain))
     items = plain.count(b"\xfe\xff\0\xe0") + plain.count(b"\xff\xfe\xe0\0")
-    if header > MAX_HEADER or items > 20_000: raise InputError("the header is longer than any radiograph's")
+    if header > MAX_HEADER or items > 5_000: raise InputError("the header is longer than any radiograph's")
 
 def _read_dicom(data:bytes) -> Radiograph:
     "A DICOM file; raises InputError when it holds no image that can be decoded."
