@@ -13,7 +13,7 @@ __all__ = ['POPULATION', 'SIZES', 'STATES', 'FEW', 'to_score', 'to_proba', 'writ
 
 # %% ../nbs/06_trust.ipynb #48b500fe
 import base64, json, os, warnings
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -453,6 +453,14 @@ def _unpack(text) -> np.ndarray:
     "What `_pack` wrote."
     return np.frombuffer(base64.b64decode(text), np.float16).astype(float)
 
+@lru_cache(maxsize=8)
+def _unpacked(mean, root, toward) -> tuple:
+    "Mean, root of the precision, and direction towards outsiders, from the texts of a record."
+    mean, lower = _unpack(mean), _unpack(root)
+    root = np.zeros((len(mean), len(mean)))
+    root[np.tril_indices(len(mean))] = lower
+    return mean, root, _unpack(toward)
+
 # %% ../nbs/06_trust.ipynb #6b1f0a16
 def _fit_scale(z, extra, outside, fold, share) -> dict:
     "The record of one size: everything that `_distance` needs."
@@ -469,10 +477,7 @@ def _fit_scale(z, extra, outside, fold, share) -> dict:
 
 def _distance(z, scale) -> np.ndarray:
     "0 for the median training image, 1 at the limit, from features (n, k)."
-    mean, lower = _unpack(scale["mean"]), _unpack(scale["root"])
-    root = np.zeros((len(mean), len(mean)))
-    root[np.tril_indices(len(mean))] = lower
-    far, toward = _parts(z, mean, root, _unpack(scale["toward"]))
+    far, toward = _parts(z, *_unpacked(scale["mean"], scale["root"], scale["toward"]))
     score = (far-scale["centre"])/scale["spread"] + toward
     return (score-scale["typical"])/(scale["limit"]-scale["typical"])
 
@@ -647,7 +652,9 @@ def assess(
     thr = threshold_for(record, checked_prevalence(prevalence), **point)
     if not record: rows = [_bare(p, thr) for p in to_proba(z + to_score(prevalence or .5))]
     else: rows = _rows(x, films, z, model, record, prevalence, thr)
-    return rows if films is None else [_warned(r, f.warnings) for r,f in zip(rows, films)]
+    if films is None: return rows
+    p = [r["probability"] for r in rows]
+    return [_warned(r, [*f.warnings, *told]) for r,f,told in zip(rows, films, _read_otherwise(films, p, model, record, prevalence, thr))]
 
 # %% ../nbs/06_trust.ipynb #02b7dac4
 def _bare(p, thr) -> dict:
@@ -670,6 +677,19 @@ def _row(record, thr, p, low, high, inside, weak, ood, state) -> dict:
     return dict(probability=float(p), low=float(low), high=float(high), threshold=thr, label=CLASSES[int(p >= thr)],
                 prediction_set=[c for c,k in zip(CLASSES, inside) if k], refer=bool(reason), refer_reason=reason,
                 ood=float(ood), unusual=bool(ood > 1), calibrated=True)
+
+def _read_otherwise(films, p, model, record, prevalence, thr) -> list[list[str]]:
+    "For each film, a warning if another reading of its file would change the answer; films may bring such readings as `others`."
+    from pneumo.image import reduce28
+    others = [[reduce28(g) for g in getattr(f, "others", ())] for f in films]
+    if not any(others): return others
+    z = iter(_scores(model, np.stack(sum(others, []))))
+    found = []
+    for o,was in zip(others, p):
+        q = np.array([to_proba(_mapped(record or dict(slope=1, intercept=0), next(z), prevalence)) for _ in o])
+        changed = ((q >= thr)!=(was >= thr)) | (np.abs(q-was) > .1)
+        found.append(["the file can be read another way, which changes the answer"] if changed.any() else [])
+    return found
 
 def _warned(row, warnings) -> dict:
     "The same assessment, referred for what reading the file brought to light."
