@@ -5,23 +5,25 @@
 # %% auto #0
 __all__ = ['CLAIMS', 'MAX_CHARS', 'TURN', 'TOKEN', 'BOXED', 'PLACEHOLDER', 'PLAIN', 'TICKS', 'CHOICES', 'LETTER', 'LEGEND',
            'NUMERAL', 'LOOP', 'TWICE', 'KINDS', 'SCALE', 'WHOLE_WORDS', 'OPENS', 'CLOSES', 'MARK', 'ALOUD', 'ANSWER',
-           'FOREIGN', 'GLOSSARY', 'TYPED', 'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED', 'TWICE_NOT', 'THAN',
-           'RELATIVE', 'SECTIONS', 'RANK', 'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY',
-           'LEAD', 'INTRO', 'ITEM', 'QUESTION', 'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION',
-           'INDETERMINATE', 'ABILITY', 'ANY_IMAGE', 'THIS_IMAGE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT', 'UNLIKE', 'GLANCE',
-           'FIRST_PERSON', 'CONDITIONAL', 'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH',
-           'PARTIAL', 'ADJECTIVE', 'LIKE_NORMAL', 'FIRM', 'NEITHER', 'NOT_OUT', 'STRUCTURE', 'BUT_STRUCTURE', 'SHADOW',
-           'BUT_MAYBE', 'UNTIL', 'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING', 'EXPLAINED', 'YES', 'NO', 'MAYBE',
-           'NUMBER', 'QUOTE', 'AGREE', 'OPPOSE', 'DISAGREE', 'CONCURS', 'UNDECIDED', 'ODDS', 'FAVOURS', 'CONCLUDES',
-           'FIRST', 'SECOND', 'BARE', 'CHANCE', 'CLASS', 'WHICH_KIND', 'REJECTED', 'SUPPOSED', 'KIND', 'REPLY', 'ASKED',
-           'RHETORICAL', 'VERB', 'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL',
-           'LIKELIHOOD', 'FREE', 'REFUSES', 'CLAIM_WEIGHTS', 'BINS', 'TRUST', 'CARRIES', 'DETAILS', 'ABSENT', 'ZONES',
-           'EXTENTS', 'LABELS', 'PER_REPORT', 'KEPT', 'name_letters', 'complete', 'without_thoughts', 'clean',
-           'in_english', 'find', 'section_of', 'Sentence', 'split', 'drop_clauses', 'own_words', 'Mention', 'side_of',
-           'about_lungs', 'mentions', 'value_status', 'quoted_verdict', 'unquote', 'odds', 'read_sentence',
-           'read_sentences', 'decide', 'claim_of', 'features', 'second_reader', 'fit_second_reader', 'vote', 'place_of',
-           'unsupported_details', 'contradictions', 'read_rules', 'read_report', 'read_lines', 'truth_of',
-           'constant_index', 'summarise', 'holm', 'compare_strategies', 'audit', 'audit_table', 'plot_claims']
+           'FOREIGN', 'GLOSSARY', 'SIMPLIFIED', 'TYPED', 'SPELT', 'VOCABULARY', 'GROUP', 'NEGATED', 'HEDGED',
+           'TWICE_NOT', 'THAN', 'RELATIVE', 'COVERED', 'OTHERS', 'STATED', 'WORD', 'SCRIPT', 'STOP', 'SECTIONS', 'RANK',
+           'HEADING', 'ALONE', 'INLINE', 'SPLIT', 'PAIR', 'OPTIONS', 'NOT_A_KEY', 'LEAD', 'INTRO', 'ITEM', 'QUESTION',
+           'INSTRUCTION', 'ALTERNATIVES', 'ADVICE', 'DISCLAIM', 'DEFINITION', 'INDETERMINATE', 'ABILITY', 'ANY_IMAGE',
+           'THIS_IMAGE', 'CLAUSE', 'LEANS', 'LEADS', 'BUT', 'UNLIKE', 'GLANCE', 'FIRST_PERSON', 'CONDITIONAL',
+           'CONCEDED', 'ANSWERED', 'OTHER_ANATOMY', 'STUDY', 'WHOLE', 'SIDE', 'BOTH', 'PARTIAL', 'ADJECTIVE',
+           'LIKE_NORMAL', 'FIRM', 'NEITHER', 'NOT_OUT', 'STRUCTURE', 'BUT_STRUCTURE', 'SHADOW', 'BUT_MAYBE', 'UNTIL',
+           'ELSEWHERE', 'CAUSE', 'EITHER', 'DIAGNOSING', 'EXPLAINED', 'YES', 'NO', 'MAYBE', 'NUMBER', 'QUOTE', 'AGREE',
+           'OPPOSE', 'DISAGREE', 'CONCURS', 'UNDECIDED', 'ODDS', 'FAVOURS', 'CONCLUDES', 'FIRST', 'SECOND', 'BARE',
+           'CHANCE', 'CLASS', 'WHICH_KIND', 'REJECTED', 'SUPPOSED', 'KIND', 'REPLY', 'ASKED', 'RHETORICAL', 'VERB',
+           'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL', 'LIKELIHOOD', 'FREE',
+           'REFUSES', 'FIELD', 'SAID', 'CLAIM_WEIGHTS', 'BINS', 'TRUST', 'CARRIES', 'DETAILS', 'ABSENT', 'ZONES',
+           'EXTENTS', 'SETTLED', 'LABELS', 'PER_REPORT', 'KEPT', 'name_letters', 'complete', 'without_thoughts',
+           'clean', 'in_english', 'find', 'is_covered', 'section_of', 'Sentence', 'split', 'drop_clauses', 'own_words',
+           'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status', 'quoted_verdict', 'unquote', 'odds',
+           'read_sentence', 'read_sentences', 'decide', 'claim_of', 'verdict_field', 'features', 'second_reader',
+           'fit_second_reader', 'vote', 'place_of', 'unsupported_details', 'contradictions', 'read_rules',
+           'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise', 'holm', 'compare_strategies',
+           'audit', 'audit_table', 'plot_claims']
 
 # %% ../nbs/11_audit.ipynb #a1100004
 import json, re, zlib
@@ -136,9 +138,9 @@ def clean(
 
 # %% ../nbs/11_audit.ipynb #a1100016
 FOREIGN = _rx(r"[\u3040-\u30ff\u4e00-\u9fff]", r"\b(?:sin|hay|los|las|del|una?|se|es|en el|pulm\w+|neumon[ií]a|no se|sans|pas|des|les|aucune?|est|il y a|poumons?|pneumonie|les champs|le c[oœ]ur|kein\w*|nicht|ohne|und|oder|"
-              r"der|die|das|lungen?\w*|herz\w*|befund\w*|senza|non|nessun\w*|della?|delle|polmon\w+|campi|cuore|sem|não|nao|dos|das|pulmões|h[áa]|coração)\b", r"[a-z]*(?:ção|ções|ñ)\w*")
+              r"der|die|das|eine[rsnm]?|im|mit|links|rechts|konsolid\w+|verschatt\w+|verdicht\w+|presenza|broncopolmon\w+|polmonit[ei]|pneumopath\w+|descart\w+|lungen?\w*|herz\w*|befund\w*|senza|non|nessun\w*|della?|delle|polmon\w+|campi|cuore|sem|não|nao|dos|das|pulmões|h[áa]|coração)\b", r"[a-z]*(?:ção|ções|ñ)\w*")
 GLOSSARY = {_rx(rx): word for rx,word in {
-    r"\b(?:neumon[ií]as?|pneumonies?|polmonit[ei]|bronconeumon[ií]a|bronchopneumonie|broncopolmonite|broncopneumonia|lungenentzündung\w*)\b|支气管肺炎|肺炎": " pneumonia ",
+    r"\b(?:neumon[ií]as?|pneumonies?|polmonit[ei]|bronconeumon[ií]a|bronchopneumonie|broncopolmonit[ei]|broncopneumonia|pneumopathies?|pneumonisch\w*|lungenentzündung\w*)\b|支气管肺炎|肺炎": " pneumonia ",
     r"\b(?:consolidaci[oó]n(?:es)?|condensaci[oó]n(?:es)?|condensations?|consolidamenti?o?|addensament[oi]|consolidação|consolidações|konsolidierung\w*|konsolidation\w*)\b|实变": " consolidation ",
     r"\b(?:opacidad(?:es)?|opacités?|opacità|opacidades?|verschattung\w*|verdichtung\w*|trübung\w*|eintrübung\w*)\b|密度增高影?|斑片影|阴影|磨玻璃影?": " opacity ",
     r"\b(?:infiltrados?|infiltrats?|infiltrat[oi]|infiltrat\w*)\b|浸润影?": " infiltrate ", r"\b(?:infecci[oó]n|infezione|infecção|infektion|infekt)\b|感染": " infection ",
@@ -150,15 +152,23 @@ GLOSSARY = {_rx(rx): word for rx,word in {
     r"\b(?:campos pulmonares|champs pulmonaires|campi polmonari|lungenfelder\w*|pulmones|poumons?|polmon[ei]|pulm(?:ões|ão|ón)|lungen?)\b|双肺野?|两肺|肺野|肺部": " lungs ",
     r"\b(?:(?:silueta|silhouette|silhueta|ombra) card[ií]\w+|c(?:œ|oe)ur|cuore|coraz[oó]n|coração|herz\w*)\b|心影|心脏": " heart ",
     r"\b(?:impresi[oó]n(?: diagn[oó]stica)?|conclusi[oó]n|conclusione|conclusioni|impressão|conclusão|impressione|beurteilung|eindruck|schlussfolgerung|fazit)\b|印象|结论|诊断(?:意见)?": " impression ",
+    r"\b(?:nicht (?:\w+ ){0,2}(?:ausgeschlossen|auszuschließen|ausschließ\w+)|(?:no|não|non) (?:se |si )?(?:puede |pode |può |è possibile |es posible |é possível )?(?:ser |essere )?(?:descart|exclu|esclu)\w+|"
+    r"(?:ne (?:peut|permet)|n'est) pas (?:d'|être )?(?:exclu|écart|élimin)\w*)|不(?:能)?(?:除外|排除)": " cannot determine ",
+    r"\b(?:può essere|puede ser|peut être|pode ser) (?:descart|exclu|esclu|écart)\w+|\b(?:descartad[oa]s?|exclu[ií]d[oa]s?|exclue?s?|écartée?s?|éliminée?s?|esclus[aoei]|ausgeschlossen)\b|(?:可以?|已|被)排除": " excluded ",
+    r"\b(?:se )?(?:descartan?|exclut|exclui|esclude)\b|排除": " excludes ", r"\bnicht (?:\w+ )?(?:erkennbar|nachweisbar|sichtbar|vorhanden|abgrenzbar|zu (?:sehen|erkennen))\b": " not seen ",
+    r"\b(?:no|na|nos|nas) (?=(?:lobos?|pulmão|pulmões|hemitórax|bases?|ápices?|terço|campos?|parênquima|seios?|região) (?:\w+ ){0,2}(?:direit|esquerd|inferior|superior|médio|média|pulmon))": " in ",
     r"\b(?:ni confirmar ni descartar|ni confirmer ni exclure|nem confirmar nem excluir|weder bestätig\w+ noch ausschlie\w+)\b": " cannot determine ",
     r"\b(?:no (?:es posible|se puede|puedo)|impossible (?:de|d')|ne (?:peut|permet|peux)(?: pas)?|nicht (?:möglich|sicher|beurteilbar|eindeutig)|kann nicht|lässt sich nicht|non (?:è possibile|si può|posso)|não (?:é possível|se pode|posso))"
     r"(?: \w+)? ?(?:determin\w+|descart\w+|exclu\w+|conclu\w+|dire|decidir|afirmar|bestimm\w+|beurteil\w+|stabilire|escludere|evalu\w+|valut\w+|avali\w+)?|无法(?:判断|确定|排除)|不能(?:判断|确定|排除)": " cannot determine ",
     r"\b(?:posibles?|puede|podr[ií]an?|podr[ií]a corresponder|pourrait|peut(?:-être)?|möglich\w*|könnte|kann|possibil[ei]|potrebbe|può|poderia|pode|possível|talvez|quizás?|dudos\w+|douteu\w+|fraglich\w*|verdacht auf)\b|可能|疑似|待排": " possible ",
     r"\b(?:no hay|no se (?:observan?|aprecian?|identifican?|evidencian?|ven?)|sin(?: evidencia de)?|sans|pas (?:de|d')|aucune?|absence de|ne (?:montre|présente) pas|keine?\w*|ohne|kein (?:nachweis|hinweis)\w*(?: \w+)?|nicht|"
-    r"non (?:si (?:osserv|evidenzi|apprezz)\w+|ci sono|c'è|evidenza di)|senza|assenza di|nessun\w*|sem|não (?:há|se observ\w+)|ausência de|nem|ni)\b|未见(?:明显)?|没有|无": " no ",
+    r"non (?:si (?:osserv|evidenzi|apprezz)\w+|ci sono|c'è|evidenza di)|senza|assenza di|nessun\w*|sem|não (?:há|se observ\w+)|ausência de|nem|ni)\b|未(?:见|发现|显示|提示|检出)(?:明显)?|没有|不是|并非|不(?:支持|符合|考虑)|无": " no ",
     r"\b(?:compatible con|sugestiv[oa]s? de|sugieren?|compatible avec|évocateur\w* (?:de|d')|en faveur (?:de|d')|vereinbar mit|hinweis\w* auf|passend zu|compatibil[ei] con|suggestiv[oi] (?:di|per)|compatível com|sugestiv[oa] de)\b|符合|提示|考虑": " consistent with ",
     r"\b(?:pero|mais|aber|jedoch|ma|però|mas|porém)\b|但": " but ", r"\b(?:und|et|y|ed?|e)\b|和|及": " and ", r"\b(?:oder|ou|o|oppure)\b|或者?": " or ",
     r"。": ". ", r"[，、]": ", ", r"：": ": ", r"；": "; "}.items()}
+SIMPLIFIED = str.maketrans(dict("雙双 兩两 實实 變变 陰阴 見见 無无 結结 論论 診诊 斷断 異异 顯显 徵征 檢检 沒没 臟脏 張张 葉叶 濃浓 潤润 滲渗 區区 氣气 腫肿 積积 膿脓 塊块 紋纹 體体 現现 應应 與与 發发 邊边 緣缘 確确 認认 對对 稱称 側侧 慮虑 為为 "
+    "於于 並并 擬拟 個个 點点 線线 條条 圖图 這这 難难 過过 會会".split()))
+
 
 # %% ../nbs/11_audit.ipynb #a1100017
 TYPED = ("pneumonia", "pneumonias", "normal", "opacity", "opacities", "consolidation", "consolidations", "infiltrate", "infiltrates", "effusion", "effusions", "abnormal", "abnormality", "unremarkable")
@@ -191,6 +201,7 @@ def in_english(
 ) -> str:            # the same where nothing has to be put right
     "A sentence with the glossary applied where it is in another language, and with its findings spelt right."
     if FOREIGN.search(text):
+        text = text.translate(SIMPLIFIED)
         for rx,word in GLOSSARY.items(): text = rx.sub(word, text)
     return re.sub(r"\b[aceinopuACEINOPU][A-Za-z]{3,15}\b", lambda m: _spelt(m[0]), text)   # a finding begins with one of these letters
 
@@ -304,6 +315,47 @@ def find(
     "The findings that a sentence names, and what negspaCy says of each."
     text = THAN.sub(r"\1 nor ", TWICE_NOT.sub(r"\1abnormal", RELATIVE.sub(r"\1 ", sentence[:2000])))   # "nothing that indicates …" denies, where "indicates" alone would end the scope
     return tuple((e.label_, e.start_char, e.end_char, e._.denied, e._.hedged) for e in _pipeline()(text).ents)
+
+# %% ../nbs/11_audit.ipynb #c3d00011
+COVERED = "en fr de it es pt zh wuu yue".split()   # ISO 639 codes: English, and the languages of the glossary
+OTHERS = ("af am ar az be bg bn bs ca cs cy da el et eu fa fi ga gl gu ha he hi hr hu hy id ig is ja jv ka kk km kn ko ku lo lt lv mk ml mn mr ms mt my ne nl nn no pa pl ps ro ru "
+          "si sk sl so sq sr sv sw ta te th tl tr uk ur uz vi yo zu").split()
+STATED = ("lung lungs heart left right lower upper mid lobe zone chest xray ray findings impression report image diagnosis answer label child bilateral yes says cnn classifier result "
+          "test prediction class score confidence value null unknown evidence pixels assessable final option choice mild moderate severe severity type cxr pleura bones b c d")
+WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]|[^\W\d_]+")   # where words are not spaced, a character
+SCRIPT = re.compile(r"[^\W\d_\u0000-\u024f\u1e00-\u1eff]{2}")   # not Latin
+STOP = re.compile(r"(?<=[。！？])|(?<=[.!?؟।])\s+|\n+")
+
+@lru_cache(maxsize=1)
+def _english():
+    "Words of English chest reports: spaCy's stop words, the vocabulary, the cues."
+    from spacy.lang.en.stop_words import STOP_WORDS
+    phrases = [*chain.from_iterable(d.values() for d in VOCABULARY.values()), *NEGATED.values(), *HEDGED.values(), STATED]
+    return STOP_WORDS | {w for p in phrases for w in re.findall("[a-z]+", p)}
+
+@lru_cache(maxsize=1)
+def _finder():
+    "The model of py3langid, for the languages above."
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    finder = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    finder.set_languages(COVERED + OTHERS)
+    return finder
+
+
+# %% ../nbs/11_audit.ipynb #c3d00012
+def is_covered(
+    text:str,    # a cleaned report
+) -> bool:
+    "Whether a report is in a language that the reader knows, or too short and plain to tell."
+    words = [(s, WORD.findall(s.lower())) for s in STOP.split(text)]
+    share = lambda ws: sum(w in _english() for w in ws)/len(ws)
+    strange = [(s, ws) for s,ws in words if ws and share(ws)<.6]
+    said = [w for _,ws in strange for w in ws]
+    tongue = " ".join(s for s,_ in strange)[:3000].lower()
+    if len(said) < max(2, (.1 if SCRIPT.search(tongue) else .4)*sum(len(ws) for _,ws in words)): return True
+    ranks = dict(_finder().rank(tongue))
+    return sum(ranks[c] for c in COVERED) > (.25 if share(said)<.4 else .05)
+
 
 # %% ../nbs/11_audit.ipynb #a1100031
 SECTIONS = {name: _rx(*words) for name,words in dict(
@@ -878,6 +930,36 @@ def claim_of(
     if weak and {m.finding for m in weak[1]}=={"indeterminate"} and all(REFUSES.search(m.text) for m in weak[1]): weak = None
     return weak or ("unreadable", [])
 
+# %% ../nbs/11_audit.ipynb #c3d00021
+_CHEST = r"(?: (?:chest|x-?ray|radiograph|film|study|image|exam\w*|finding|findings|diagnosis|result|case))*"
+FIELD = dict(
+    uncertain=_rx(rf"^\W*(?:diagnosis |result )?(?:is |remains |I am |I'm )?(?:uncertain|unsure|not (?:sure|certain|clear|conclusive|determinable|assessable)|indeterminate|inconclusive|equivocal|undetermined|undecided|unclear|unknown|ambiguous|"
+                  rf"non-?diagnostic|(?:cannot|can't|can not|could not|unable to) (?:be )?(?:determine|determined|tell|say|decide|assess|assessed|conclude)){_CHEST}(?: (?:for|whether there is) pneumonia)?\W*$"),
+    normal=_rx(rf"^\W*(?:normal{_CHEST}|(?:no|not) pneumonia|negative for pneumonia)\W*$"),
+    pneumonia=_rx(r"^\W*(?:(?:viral|bacterial|lobar) )?(?:broncho-?)?pneumonia\W*$|^\W*positive for pneumonia\W*$"))
+
+SAID = _rx(r"^\W*(?:(?:my|the|overall|final) ){1,2}(?:diagnosis|verdict|answer|conclusion|impression|assessment|classification) (?:is|remains|stays) (?P<what>.*)")   # "My diagnosis is uncertain."
+
+def _fields(sentences) -> list[tuple]:
+    "Rank, sentence and value of each verdict field; what follows a filled-in one in later lines is no part of it."
+    out = []
+    for s in sentences:
+        if m := SAID.match(s.text): out.append((RANK["verdict"], s, m["what"]))
+        elif s.section in ("verdict","impression") and not re.search("(?i)predict", s.key): out.append((RANK[s.section], s, s.text))   # a prediction may be quoted
+    keyed = {rank for rank,s,_ in out if s.key}
+    return [f for f in out if f[1].key or f[0] not in keyed or SAID.match(f[1].text)]
+
+def verdict_field(
+    sentences:list[Sentence],   # of a report
+) -> tuple:                     # claim or None, the sentences of the field
+    "The claim that the highest-ranking verdict field gives in so many words; none where it says more, or two things."
+    named = lambda value: next((c for c,rx in FIELD.items() if rx.search(value)), None)
+    said = [(rank, s, named(value)) for rank,s,value in _fields(sentences) if named(value) or read_sentence(s)]
+    top = [(s, c) for rank,s,c in said if rank==max(r for r,*_ in said)]
+    claims = {c for _,c in top}
+    return (claims.pop(), [s for s,_ in top]) if len(claims)==1 else (None, [])
+
+
 # %% ../nbs/11_audit.ipynb #d1100064
 CLAIM_WEIGHTS = Path(str(files("pneumo")))/"weights"/"claims.safetensors"   # shipped with the package; `fit_second_reader` makes it
 BINS, TRUST = 2**17, 1.   # hashed features; what the rules' claim counts, in log-odds
@@ -1037,17 +1119,24 @@ def _asked(prompt):
     return {s.shown for s in sentences if " " in s.text}, questions, told.pop() if len(told)==1 else None
 
 # %% ../nbs/11_audit.ipynb #917d3058
+SETTLED = {"verdict field", "language not covered"}   # notes after which the second reader has no vote
+
 def read_rules(
     text:str|bytes|None,   # the report
     prompt:str=None,       # the prompt
 ) -> tuple:                # the cleaned text, what was noticed, sentences, mentions, claim, the mentions that carry it
     "What the rules read in a report."
     plain, notes = clean(text, prompt or "")
+    if not is_covered(plain): return plain, [*notes, "language not covered"], [], [], "unreadable", []
     echoed, questions, told = _asked(prompt) if prompt else ((), (), None)
     sentences = [s for s in split(plain) if s.shown not in echoed]
     found = read_sentences(sentences, questions, told)
     claim, carry = claim_of(found)
     if claim=="uncertain" and "loop" in notes and {m.group for m in carry} >= {"pneumonia","normal"}: claim, carry = "unreadable", []
+    stated, field = verdict_field(sentences)
+    if stated:
+        claim, carry = stated, [m for m in found if m.text in {s.shown for s in field}]
+        notes.append("verdict field")
     return plain, notes, sentences, found, claim, carry
 
 # %% ../nbs/11_audit.ipynb #eb23e2f1
@@ -1058,7 +1147,8 @@ def read_report(
 ) -> dict:                 # claim, sentences, findings, unsupported, contradictions, sections, words, notes
     "Read one report: what it claims and in which sentences, what nothing supports, where it contradicts itself."
     plain, notes, sentences, found, claim, carry = read_rules(text, prompt)
-    if (new := vote(claim, carry, plain, found))[0]!=claim: claim, carry = new; notes.append("second reader")
+    settled = SETTLED & set(notes)
+    if not settled and (new := vote(claim, carry, plain, found))[0]!=claim: claim, carry = new; notes.append("second reader")
     sections = [s for s in dict.fromkeys(s.section for s in sentences) if s not in ("body","quoted","ignored")]
     return dict(claim=claim, sentences=list(dict.fromkeys(m.text for m in carry)),
                 findings=[dict(finding=m.finding, status=m.status, sentence=m.text) for m in found],
