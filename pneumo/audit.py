@@ -17,13 +17,13 @@ __all__ = ['CLAIMS', 'MAX_CHARS', 'TURN', 'TOKEN', 'BOXED', 'PLACEHOLDER', 'PLAI
            'CHANCE', 'CLASS', 'WHICH_KIND', 'REJECTED', 'SUPPOSED', 'KIND', 'REPLY', 'ASKED', 'RHETORICAL', 'VERB',
            'SEARCHED', 'NONE_SEEN', 'NO_SIGN', 'OPEN', 'CANNOT_SAY', 'EQUAL', 'OVER', 'MODAL', 'LIKELIHOOD', 'FREE',
            'REFUSES', 'FIELD', 'SAID', 'CLAIM_WEIGHTS', 'BINS', 'TRUST', 'CARRIES', 'DETAILS', 'ABSENT', 'ZONES',
-           'EXTENTS', 'SETTLED', 'LABELS', 'PER_REPORT', 'KEPT', 'name_letters', 'complete', 'without_thoughts',
-           'clean', 'in_english', 'find', 'is_covered', 'section_of', 'Sentence', 'split', 'drop_clauses', 'own_words',
-           'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status', 'quoted_verdict', 'unquote', 'odds',
-           'read_sentence', 'read_sentences', 'decide', 'claim_of', 'verdict_field', 'features', 'second_reader',
-           'fit_second_reader', 'vote', 'place_of', 'unsupported_details', 'contradictions', 'read_rules',
-           'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise', 'holm', 'compare_strategies',
-           'audit', 'audit_table', 'plot_claims']
+           'EXTENTS', 'SETTLED', 'LABELS', 'TYPES', 'PER_REPORT', 'KEPT', 'name_letters', 'complete',
+           'without_thoughts', 'clean', 'in_english', 'find', 'is_covered', 'section_of', 'Sentence', 'split',
+           'drop_clauses', 'own_words', 'Mention', 'side_of', 'about_lungs', 'mentions', 'value_status',
+           'quoted_verdict', 'unquote', 'odds', 'read_sentence', 'read_sentences', 'decide', 'claim_of',
+           'verdict_field', 'features', 'second_reader', 'fit_second_reader', 'vote', 'place_of', 'unsupported_details',
+           'contradictions', 'read_rules', 'read_report', 'read_lines', 'truth_of', 'constant_index', 'summarise',
+           'holm', 'compare_strategies', 'audit', 'audit_table', 'plot_claims']
 
 # %% ../nbs/11_audit.ipynb #a1100004
 import json, re, zlib
@@ -44,7 +44,7 @@ def _rx(*alternatives, flags=re.I): return re.compile("|".join(alternatives), fl
 
 TURN = _rx(r"(?:^|\n) *(?:<start_of_turn>)?model *\n", r"<start_of_turn>model", r"(?:^|\n)[Uu]ser *:[^\n]{0,500}\n(?:[Mm]odel|[Aa]ssistant) *:", r"<\|im_start\|>\s*assistant", r"<\|assistant\|>",
            r"\bASSISTANT\s*:", r"\[/INST\]", r"(?:^|\n) *assistant *\n", flags=0)
-TOKEN = re.compile(r"</?[A-Za-z_][\w|]*>|<\|[^|>]{1,40}\|>|```\w*|\ufffd+|[\u200b-\u200f\ufeff\x00-\x08]")
+TOKEN = re.compile(r"</?[A-Za-z_][\w|]*>|<\|[^|>]{1,40}\|>|```\w*|\ufffd+|[\u200b-\u200f\ufeff]|\x1b\[[\d;?]*[A-Za-z]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 BOXED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s*\{([^{}]{0,80})\}")
 PLACEHOLDER = re.compile(r"\btrue ?[|/] ?false\b|\byes[|]no\b|\[(?!\W{0,6}(?:normal|pneumonia)\W{0,6}\])[^\]\n]{0,120}\](?!\()|<[^<>\n]{3,80}>|\{[a-z_ ]{2,40}\}|_{3,}", re.I)
 PLAIN = {"->":". ", "→":". ", "=>":": ", "’":"'", "‘":"'", "“":'"', "”":'"', "–":"-", "—":" - ", "\r\n":"\n", "\r":"\n", "\\n":"\n"}
@@ -363,7 +363,7 @@ SECTIONS = {name: _rx(*words) for name,words in dict(
     quoted=(r"\b(?:cnn|classifier|network|ai|algorithm|model|ground[- ]?truth|gt|actual|reference|gold)\b", r"\b(?:true|predicted) (?:label|class|diagnosis)", r"^predicted", r"^(?:the )?draft\b|\b(?:second|first|other) reader\b|\b\w{2,12}net\b", r"^(?:verdict|label|diagnosis|answer) (?:supplied|provided|given|received)|^(?:supplied|provided|given|received|upstream) (?:verdict|label|diagnosis|answer)"),
     ignored=(r"technique|indication|history|^supporting|clinical(?! (?:impression|assessment|conclusion|interpretation))|comparison|recommend|disclaimer|\bplan\b|patient|\bdate\b|^exam|limitation|^note|quality|evidence$|^evidence|"
              r"^(?:important|other|additional|key) considerations|similar|retriev|neighbo|prompt|instruction|^options?$|^choices$|^question|format|(?<!label )(?<!class )\bname\b|\bage\b|\bsex\b|"
-             r"gender|\bview|next steps|follow(?!ing)|^important|reason for|confidence|positioning|rotation|inspiration|exposure|^source|^thought|^input|^task|^example",),
+             r"gender|\bview|^human review|next steps|follow(?!ing)|^important|reason for|confidence|positioning|rotation|inspiration|exposure|^source|^thought|^input|^task|^example",),
     differential=(r"differential|alternative|considerations|^possibilities|ranked|less likely|possible diagnos",),
     verdict=(r"final|answer|revised|corrected|amended|diagnos[ie]s|classification|\blabel|prediction|verdict|decision|^result|^class\b|category|^most likely|^status$|condition$",),
     impression=(r"impression|conclusion|summary|assessment|interpretation|^overall|opinion",),
@@ -933,7 +933,7 @@ def claim_of(
 # %% ../nbs/11_audit.ipynb #c3d00021
 _CHEST = r"(?: (?:chest|x-?ray|radiograph|film|study|image|exam\w*|finding|findings|diagnosis|result|case))*"
 FIELD = dict(
-    uncertain=_rx(rf"^\W*(?:diagnosis |result )?(?:is |remains |I am |I'm )?(?:uncertain|unsure|not (?:sure|certain|clear|conclusive|determinable|assessable)|indeterminate|inconclusive|equivocal|undetermined|undecided|unclear|unknown|ambiguous|"
+    uncertain=_rx(rf"^\W*(?:diagnosis |result )?(?:is |remains |I am |I'm )?(?:uncertain|unsure|not (?:sure|certain|clear|conclusive|determinable)|indeterminate|inconclusive|equivocal|undetermined|undecided|unclear|unknown|ambiguous|"
                   rf"non-?diagnostic|(?:cannot|can't|can not|could not|unable to) (?:be )?(?:determine|determined|tell|say|decide|assess|assessed|conclude)){_CHEST}(?: (?:for|whether there is) pneumonia)?\W*$"),
     normal=_rx(rf"^\W*(?:normal{_CHEST}|(?:no|not) pneumonia|negative for pneumonia)\W*$"),
     pneumonia=_rx(r"^\W*(?:(?:viral|bacterial|lobar) )?(?:broncho-?)?pneumonia\W*$|^\W*positive for pneumonia\W*$"))
@@ -1074,10 +1074,10 @@ def place_of(
 # %% ../nbs/11_audit.ipynb #a468b633
 def _invented(s, known):
     "Details of one sentence that nothing supports."
-    full = f"{s.key}: {s.text}" if s.key else s.text
+    full, reason = f"{s.key}: {s.text}" if s.key else s.text, str(known.get("refer_reason") or "").lower()
     for kind,rx in DETAILS.items():
         m = rx.search(full)
-        if m and kind not in known and not ABSENT.search(full[max(0, m.start()-40):m.end()+25]): yield dict(kind=kind, words=m[0].strip(), sentence=s.shown, why="nothing supports it")
+        if m and kind not in known and m[0].strip().lower() not in reason and not ABSENT.search(full[max(0, m.start()-40):m.end()+25]): yield dict(kind=kind, words=m[0].strip(), sentence=s.shown, why="nothing supports it")
 
 # %% ../nbs/11_audit.ipynb #a1100072
 def unsupported_details(
@@ -1092,7 +1092,7 @@ def unsupported_details(
     for text in dict.fromkeys(m.text for m in found if m.status=="asserted" and m.group in ("pneumonia","opacity","vague")):
         side, zones, extent = place_of(text)
         for kind,said,given,ok in (("side", side, place.get("side"), {side}), ("zone", ", ".join(sorted(zones)), place.get("zone"), zones | {"diffuse"}), ("extent", extent, place.get("extent_word"), {extent})):
-            if said and given not in ok: out.append(dict(kind=kind, words=said, sentence=text, why=f"the evidence says {given}" if given else "no evidence gives it"))
+            if said and (given and str(given)) not in ok: out.append(dict(kind=kind, words=said, sentence=text, why=f"the evidence says {given}" if given else "no evidence gives it"))
     return out
 
 # %% ../nbs/11_audit.ipynb #f0e6602c
@@ -1166,20 +1166,43 @@ def read_lines(
     if not path.is_file(): raise InputError(f"{path}: no such file; give a JSONL file, one report a line")
     out = []
     with path.open("rb") as f:
+        if f.read(2) in (b"\xff\xfe", b"\xfe\xff"): raise InputError(f"{path}: UTF-16; save it as UTF-8")
+        f.seek(0)
         for n,line in enumerate(f, 1):
             if line.strip(b" \t\r\n\xef\xbb\xbf"): out.append(_record(line, n))
     if not out: raise InputError(f"{path}: holds no line; a line looks like {{\"text\": \"The lungs are clear.\"}}")
     return out
 
 # %% ../nbs/11_audit.ipynb #83d00b0a
+_NAME, _TEXT = (str, int, float, type(None)), (str, type(None))
+TYPES = dict(text=(str, bytes, type(None)), id=_NAME, file=_TEXT, reporter=_NAME, strategy=_NAME, prompt=_TEXT, evidence=(dict, type(None)))   # what a record may hold
+
+def _number(text):
+    "A number that a float can hold; raises ValueError for NaN, infinity and beyond."
+    value = float(text)
+    if value-value!=0: raise ValueError(f"{text[:20]} is no number that JSON has")
+    return value if set(text) & set(".eE") else int(text)
+
+def _flaw(r) -> str|None:
+    "What makes a record unusable, in words; None when it can be read."
+    wrong = next((k for k,kinds in TYPES.items() if not isinstance(r.get(k), kinds)), None)
+    if wrong: return f'holds {type(r[wrong]).__name__} as "{wrong}"'
+    try: json.dumps(r, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError: return "holds half a surrogate pair, which is no character"
+    except (RecursionError, TypeError, ValueError): return "is nested too deeply, or no JSON"
+
+
+# %% ../nbs/11_audit.ipynb #c3d00030
 def _record(line, n):
     "One line as a record; what is wrong with it stands in `error`."
     try: text, bad = line.decode("utf-8-sig").strip(), None
-    except UnicodeDecodeError: text, bad = line.decode("utf-8", "replace").strip(), "not UTF-8: its bad bytes were replaced"
-    try: r = json.loads(text)
-    except (json.JSONDecodeError, RecursionError): return dict(id=f"line {n}", error=f"line {n} is not JSON")
+    except UnicodeDecodeError: text, bad = line.decode("utf-8", "replace").strip(), f"line {n} is not UTF-8: its bad bytes were replaced"
+    try: r = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_number)
+    except (ValueError, RecursionError): return dict(id=f"line {n}", error=f"line {n} is not JSON")
     if not isinstance(r, dict) or "text" not in r: return dict(id=f"line {n}", error=f"line {n} has no \"text\"")
-    return {"id": f"line {n}", **{k: v for k,v in r.items() if k!="error"}} | ({"warning": f"line {n} is {bad}"} if bad else {})
+    if flaw := _flaw(r): return dict(id=f"line {n}", error=f"line {n} {flaw}")
+    if not bad and isinstance(r.get("warning"), str): bad = "".join(c if c.isprintable() else " " for c in f"line {n}: {r['warning']}")   # of its reporter
+    return {"id": f"line {n}", **{k: v for k,v in r.items() if k not in ("error","warning")}} | ({"warning": bad} if bad else {})
 
 def truth_of(
     label,             # 0, 1, "normal", "PNEUMONIA", true, …
@@ -1303,11 +1326,14 @@ KEPT = ("file","label","probability","reporter","strategy")
 def _audited(r, threshold):
     "One record as its report in the audit."
     if "error" in r: return dict(id=r.get("id"), error=r["error"])
+    r = {k: v for k,v in r.items() if not isinstance(v, float) or v==v}   # a table's empty cell is NaN
+    if flaw := _flaw(r): return dict(id=str(r["id"])[:80].encode(errors="replace").decode(), error=f"the record {flaw}")
     p = r.get("probability")
     p = float(p) if isinstance(p, (int,float)) and not isinstance(p, bool) and 0<=p<=1 else None
-    e = r.get("evidence") if isinstance(r.get("evidence"), dict) else {}
-    cut = e.get("threshold") if isinstance(e.get("threshold"), (int,float)) else threshold
-    read = read_report(r["text"], r.get("evidence") if e else None, r.get("prompt") if isinstance(r.get("prompt"), str) else None)
+    e = r.get("evidence") or {}
+    cut = e.get("threshold")
+    if isinstance(cut, bool) or not isinstance(cut, (int,float)) or not 0<=cut<=1: cut = threshold
+    read = read_report(r.get("text"), e or None, r.get("prompt"))
     name = lambda k: str(r[k]) if r.get(k) not in (None, "") else "unnamed"
     return dict(id=r.get("id"), **read, file=r.get("file"), label=truth_of(r.get("label")), probability=p, decision=None if p is None else int(p>=cut),
                 reporter=name("reporter"), strategy=name("strategy"), **({"warning": r["warning"]} if "warning" in r else {}))
