@@ -156,7 +156,7 @@ GLOSSARY = {_rx(rx): word for rx,word in {
     r"(?:ne (?:peut|permet)|n'est) pas (?:d'|être )?(?:exclu|écart|élimin)\w*)|不(?:能)?(?:除外|排除)": " cannot determine ",
     r"\b(?:può essere|puede ser|peut être|pode ser) (?:descart|exclu|esclu|écart)\w+|\b(?:descartad[oa]s?|exclu[ií]d[oa]s?|exclue?s?|écartée?s?|éliminée?s?|esclus[aoei]|ausgeschlossen)\b|(?:可以?|已|被)排除": " excluded ",
     r"\b(?:se )?(?:descartan?|exclut|exclui|esclude)\b|排除": " excludes ", r"\bnicht (?:\w+ )?(?:erkennbar|nachweisbar|sichtbar|vorhanden|abgrenzbar|zu (?:sehen|erkennen))\b": " not seen ",
-    r"\b(?:no|na|nos|nas) (?=(?:lobos?|pulmão|pulmões|hemitórax|bases?|ápices?|terço|campos?|parênquima|seios?|região) (?:\w+ ){0,2}(?:direit|esquerd|inferior|superior|médio|média|pulmon))": " in ",
+    r"\b(?:no|na|nos|nas)\s+(?=(?:lobos?|lungs|hemitórax|bases?|ápices?|terço|campos?|parênquima|seios?|região)\s+(?:\w+\s+){0,2}(?:direit|esquerd|inferior|superior|médio|média|pulmon))": " in ",
     r"\b(?:ni confirmar ni descartar|ni confirmer ni exclure|nem confirmar nem excluir|weder bestätig\w+ noch ausschlie\w+)\b": " cannot determine ",
     r"\b(?:no (?:es posible|se puede|puedo)|impossible (?:de|d')|ne (?:peut|permet|peux)(?: pas)?|nicht (?:möglich|sicher|beurteilbar|eindeutig)|kann nicht|lässt sich nicht|non (?:è possibile|si può|posso)|não (?:é possível|se pode|posso))"
     r"(?: \w+)? ?(?:determin\w+|descart\w+|exclu\w+|conclu\w+|dire|decidir|afirmar|bestimm\w+|beurteil\w+|stabilire|escludere|evalu\w+|valut\w+|avali\w+)?|无法(?:判断|确定|排除)|不能(?:判断|确定|排除)": " cannot determine ",
