@@ -90,16 +90,23 @@ def complete(
 
 # %% ../nbs/11_audit.ipynb #c3d00002
 _THOUGHT = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|inner_monologue|seed:think|antthinking)"
-OPENS = "|".join((rf"<\s*{_THOUGHT}\b[^<>\n]{{0,80}}>", r"(?-i:\[THINK(?:ING)?\])", rf"◁{_THOUGHT}▷", rf"<\|(?:begin_of_|start_)?{_THOUGHT}\|>",
-    r"<unused94>", r"<\|channel>", r"<\|channel\|>(?!\s*final)[^<\n]{0,40}<\|message\|>", r"\AThinking\.\.\.\s*\n", r"(?-i:\A\s*analysis(?=[A-Z]))"))
-CLOSES = "|".join((rf"<\s*/\s*{_THOUGHT}\s*>", r"(?-i:\[/THINK(?:ING)?\])", rf"◁/{_THOUGHT}▷", rf"<\|(?:end_of_|end_|/){_THOUGHT}\|>",
-    r"<unused95>", r"<channel\|>", r"<\|channel\|>\s*final[^<\n]{0,40}<\|message\|>", r"assistantfinal", r"\.\.\.done thinking\."))
-MARK = re.compile(f"(?P<opens>{OPENS})|(?P<closes>{CLOSES})", re.I)
-ALOUD = re.compile(r"\A\W*(?:my )?(?:thinking|thoughts|(?:thought|thinking|reasoning) process|chain of thought|internal monologue|scratchpad)[^\S\n]*(?:\W*:|\W*\n)", re.I)
-ANSWER = re.compile(r"^\W*(?:(?:the|my|final|overall|revised|radiology) )*(?:answer|report|response|output|verdict|impression|conclusion|diagnosis|findings)\b[^\S\n]*[*_]*(?::|\n|\Z)", re.I|re.M)
+OPENS = (
+    rf"<\s*{_THOUGHT}\b[^<>\n]{{0,80}}>", r"(?-i:\[THINK(?:ING)?\])", rf"◁{_THOUGHT}▷",
+    rf"<\|(?:begin_of_|start_)?{_THOUGHT}\|>", r"<unused94>", r"<\|channel>",
+    r"<\|channel\|>(?!\s*final)[^<\n]{0,40}<\|message\|>", r"\AThinking\.\.\.\s*\n", r"(?-i:\A\s*analysis(?=[A-Z]))")
+CLOSES = (
+    rf"<\s*/\s*{_THOUGHT}\s*>", r"(?-i:\[/THINK(?:ING)?\])", rf"◁/{_THOUGHT}▷",
+    rf"<\|(?:end_of_|end_|/){_THOUGHT}\|>", r"<unused95>", r"<channel\|>",
+    r"<\|channel\|>\s*final[^<\n]{0,40}<\|message\|>", r"assistantfinal", r"\.\.\.done thinking\.")
+MARK = re.compile(f"(?P<opens>{'|'.join(OPENS)})|(?P<closes>{'|'.join(CLOSES)})", re.I)
 
 
 # %% ../nbs/11_audit.ipynb #c3d00004
+ALOUD = re.compile(r"\A\W*(?:my )?(?:thinking|thoughts|(?:thought|thinking|reasoning) process|chain of thought|"
+                   r"internal monologue|scratchpad)[^\S\n]*(?:\W*:|\W*\n)", re.I)
+ANSWER = re.compile(r"^\W*(?:(?:the|my|final|overall|revised|radiology) )*(?:answer|report|response|output|verdict|"
+                    r"impression|conclusion|diagnosis|findings)\b[^\S\n]*[*_]*(?::|\n|\Z)", re.I|re.M)
+
 def without_thoughts(
     text:str,   # what a model wrote
 ) -> str:       # empty when it breaks off while thinking
@@ -318,19 +325,26 @@ def find(
 
 # %% ../nbs/11_audit.ipynb #c3d00011
 COVERED = "en fr de it es pt zh wuu yue".split()   # ISO 639 codes: English, and the languages of the glossary
-OTHERS = ("af am ar az be bg bn bs ca cs cy da el et eu fa fi ga gl gu ha he hi hr hu hy id ig is ja jv ka kk km kn ko ku lo lt lv mk ml mn mr ms mt my ne nl nn no pa pl ps ro ru "
-          "si sk sl so sq sr sv sw ta te th tl tr uk ur uz vi yo zu").split()
-STATED = ("lung lungs heart left right lower upper mid lobe zone chest xray ray findings impression report image diagnosis answer label child bilateral yes says cnn classifier result "
-          "test prediction class score confidence value null unknown evidence pixels assessable final option choice mild moderate severe severity type cxr pleura bones b c d")
-WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]|[^\W\d_]+")   # where words are not spaced, a character
+OTHERS = ("af am ar az be bg bn bs ca cs cy da el et eu fa fi ga gl gu ha he hi hr hu hy id ig is ja jv ka kk km kn ko "
+          "ku lo lt lv mk ml mn mr ms mt my ne nl nn no pa pl ps ro ru si sk sl so sq sr sv sw ta te th tl tr uk ur uz "
+          "vi yo zu").split()
+STATED = ("lung lungs heart left right lower upper mid lobe zone chest xray ray cxr pleura bones findings impression "
+          "report image diagnosis answer label child bilateral yes says cnn classifier result test prediction class "
+          "score confidence value null unknown evidence pixels assessable final option choice mild moderate severe "
+          "severity type b c d")
+_UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3"   # Thai, Japanese, Chinese, Korean
+WORD = re.compile(rf"[{_UNSPACED}]|[^\W\d_]+")
 SCRIPT = re.compile(r"[^\W\d_\u0000-\u024f\u1e00-\u1eff]{2}")   # not Latin
 STOP = re.compile(r"(?<=[。！？])|(?<=[.!?؟।])\s+|\n+")
 
+
+# %% ../nbs/11_audit.ipynb #c3d00014
 @lru_cache(maxsize=1)
 def _english():
     "Words of English chest reports: spaCy's stop words, the vocabulary, the cues."
     from spacy.lang.en.stop_words import STOP_WORDS
-    phrases = [*chain.from_iterable(d.values() for d in VOCABULARY.values()), *NEGATED.values(), *HEDGED.values(), STATED]
+    findings = chain.from_iterable(d.values() for d in VOCABULARY.values())
+    phrases = [*findings, *NEGATED.values(), *HEDGED.values(), STATED]
     return STOP_WORDS | {w for p in phrases for w in re.findall("[a-z]+", p)}
 
 @lru_cache(maxsize=1)
@@ -347,12 +361,13 @@ def is_covered(
     text:str,    # a cleaned report
 ) -> bool:
     "Whether a report is in a language that the reader knows, or too short and plain to tell."
-    words = [(s, WORD.findall(s.lower())) for s in STOP.split(text)]
-    share = lambda ws: sum(w in _english() for w in ws)/len(ws)
-    strange = [(s, ws) for s,ws in words if ws and share(ws)<.6]
-    said = [w for _,ws in strange for w in ws]
+    sentences = [(s, words) for s in STOP.split(text) if (words := WORD.findall(s.lower()))]
+    share = lambda words: sum(w in _english() for w in words)/len(words)
+    strange = [(s, words) for s,words in sentences if share(words)<.6]
+    said = [w for _,words in strange for w in words]
     tongue = " ".join(s for s,_ in strange)[:3000].lower()
-    if len(said) < max(2, (.1 if SCRIPT.search(tongue) else .4)*sum(len(ws) for _,ws in words)): return True
+    least = .1 if SCRIPT.search(tongue) else .4   # of the report; another script is seen in fewer words
+    if len(said) < max(2, least*sum(len(words) for _,words in sentences)): return True
     ranks = dict(_finder().rank(tongue))
     return sum(ranks[c] for c in COVERED) > (.25 if share(said)<.4 else .05)
 
@@ -932,20 +947,26 @@ def claim_of(
 
 # %% ../nbs/11_audit.ipynb #c3d00021
 _CHEST = r"(?: (?:chest|x-?ray|radiograph|film|study|image|exam\w*|finding|findings|diagnosis|result|case))*"
+_OPEN = (r"(?:uncertain|unsure|not (?:sure|certain|clear|conclusive|determinable)|indeterminate|inconclusive|equivocal|"
+         r"undetermined|undecided|unclear|unknown|ambiguous|non-?diagnostic|(?:cannot|can't|can not|could not|unable to) "
+         r"(?:be )?(?:determined?|tell|say|decide|assess|assessed|conclude))")
+_ABOUT = r"(?: (?:for|whether there is) pneumonia)?"
 FIELD = dict(
-    uncertain=_rx(rf"^\W*(?:diagnosis |result )?(?:is |remains |I am |I'm )?(?:uncertain|unsure|not (?:sure|certain|clear|conclusive|determinable)|indeterminate|inconclusive|equivocal|undetermined|undecided|unclear|unknown|ambiguous|"
-                  rf"non-?diagnostic|(?:cannot|can't|can not|could not|unable to) (?:be )?(?:determine|determined|tell|say|decide|assess|assessed|conclude)){_CHEST}(?: (?:for|whether there is) pneumonia)?\W*$"),
+    uncertain=_rx(rf"^\W*(?:diagnosis |result )?(?:is |remains |I am |I'm )?{_OPEN}{_CHEST}{_ABOUT}\W*$"),
     normal=_rx(rf"^\W*(?:normal{_CHEST}|(?:no|not) pneumonia|negative for pneumonia)\W*$"),
-    pneumonia=_rx(r"^\W*(?:(?:viral|bacterial|lobar) )?(?:broncho-?)?pneumonia\W*$|^\W*positive for pneumonia\W*$"))
+    pneumonia=_rx(r"^\W*(?:(?:viral|bacterial|lobar) )?(?:broncho-?)?pneumonia\W*$", r"^\W*positive for pneumonia\W*$"))
+SAID = _rx(r"^\W*(?:(?:my|the|overall|final) ){1,2}(?:diagnosis|verdict|answer|conclusion|impression|assessment|"
+           r"classification) (?:is|remains|stays) (?P<what>.*)")   # "My diagnosis is uncertain."
 
-SAID = _rx(r"^\W*(?:(?:my|the|overall|final) ){1,2}(?:diagnosis|verdict|answer|conclusion|impression|assessment|classification) (?:is|remains|stays) (?P<what>.*)")   # "My diagnosis is uncertain."
 
+# %% ../nbs/11_audit.ipynb #c3d00023
 def _fields(sentences) -> list[tuple]:
     "Rank, sentence and value of each verdict field; what follows a filled-in one in later lines is no part of it."
     out = []
     for s in sentences:
         if m := SAID.match(s.text): out.append((RANK["verdict"], s, m["what"]))
-        elif s.section in ("verdict","impression") and not re.search("(?i)predict", s.key): out.append((RANK[s.section], s, s.text))   # a prediction may be quoted
+        elif s.section in ("verdict","impression") and not re.search("(?i)predict", s.key):   # a prediction may be quoted
+            out.append((RANK[s.section], s, s.text))
     keyed = {rank for rank,s,_ in out if s.key}
     return [f for f in out if f[1].key or f[0] not in keyed or SAID.match(f[1].text)]
 
@@ -1147,8 +1168,8 @@ def read_report(
 ) -> dict:                 # claim, sentences, findings, unsupported, contradictions, sections, words, notes
     "Read one report: what it claims and in which sentences, what nothing supports, where it contradicts itself."
     plain, notes, sentences, found, claim, carry = read_rules(text, prompt)
-    settled = SETTLED & set(notes)
-    if not settled and (new := vote(claim, carry, plain, found))[0]!=claim: claim, carry = new; notes.append("second reader")
+    new = (claim, carry) if SETTLED & set(notes) else vote(claim, carry, plain, found)
+    if new[0]!=claim: claim, carry = new; notes.append("second reader")
     sections = [s for s in dict.fromkeys(s.section for s in sentences) if s not in ("body","quoted","ignored")]
     return dict(claim=claim, sentences=list(dict.fromkeys(m.text for m in carry)),
                 findings=[dict(finding=m.finding, status=m.status, sentence=m.text) for m in found],
@@ -1175,7 +1196,8 @@ def read_lines(
 
 # %% ../nbs/11_audit.ipynb #83d00b0a
 _NAME, _TEXT = (str, int, float, type(None)), (str, type(None))
-TYPES = dict(text=(str, bytes, type(None)), id=_NAME, file=_TEXT, reporter=_NAME, strategy=_NAME, prompt=_TEXT, evidence=(dict, type(None)))   # what a record may hold
+TYPES = dict(text=(str, bytes, type(None)), id=_NAME, file=_TEXT, reporter=_NAME, strategy=_NAME, prompt=_TEXT,
+             evidence=(dict, type(None)))   # what a record may hold
 
 def _number(text):
     "A number that a float can hold; raises ValueError for NaN, infinity and beyond."
@@ -1196,13 +1218,16 @@ def _flaw(r) -> str|None:
 def _record(line, n):
     "One line as a record; what is wrong with it stands in `error`."
     try: text, bad = line.decode("utf-8-sig").strip(), None
-    except UnicodeDecodeError: text, bad = line.decode("utf-8", "replace").strip(), f"line {n} is not UTF-8: its bad bytes were replaced"
+    except UnicodeDecodeError:
+        text, bad = line.decode("utf-8", "replace").strip(), f"line {n} is not UTF-8: its bad bytes were replaced"
     try: r = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_number)
     except (ValueError, RecursionError): return dict(id=f"line {n}", error=f"line {n} is not JSON")
     if not isinstance(r, dict) or "text" not in r: return dict(id=f"line {n}", error=f"line {n} has no \"text\"")
     if flaw := _flaw(r): return dict(id=f"line {n}", error=f"line {n} {flaw}")
-    if not bad and isinstance(r.get("warning"), str): bad = "".join(c if c.isprintable() else " " for c in f"line {n}: {r['warning']}")   # of its reporter
-    return {"id": f"line {n}", **{k: v for k,v in r.items() if k not in ("error","warning")}} | ({"warning": bad} if bad else {})
+    noted = r.pop("warning", None)   # by its reporter
+    if not bad and isinstance(noted, str): bad = "".join(c if c.isprintable() else " " for c in f"line {n}: {noted}")
+    r.pop("error", None)
+    return {"id": f"line {n}"} | r | ({"warning": bad} if bad else {})
 
 def truth_of(
     label,             # 0, 1, "normal", "PNEUMONIA", true, …
@@ -1327,7 +1352,7 @@ def _audited(r, threshold):
     "One record as its report in the audit."
     if "error" in r: return dict(id=r.get("id"), error=r["error"])
     r = {k: v for k,v in r.items() if not isinstance(v, float) or v==v}   # a table's empty cell is NaN
-    if flaw := _flaw(r): return dict(id=str(r["id"])[:80].encode(errors="replace").decode(), error=f"the record {flaw}")
+    if flaw := _flaw(r): return dict(id=ascii(r["id"])[:80], error=f"the record {flaw}")
     p = r.get("probability")
     p = float(p) if isinstance(p, (int,float)) and not isinstance(p, bool) and 0<=p<=1 else None
     e = r.get("evidence") or {}
