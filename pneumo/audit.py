@@ -89,14 +89,15 @@ def complete(
     return text[:cut.start()] + next((w for w in WHOLE_WORDS if w.startswith(cut[0])), cut[0]) if cut else text
 
 # %% ../nbs/11_audit.ipynb #c3d00002
-_THOUGHT = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|inner_monologue|seed:think|antthinking)"
+_THOUGHT = (r"(?:[a-z]{1,12}_)?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|monologue|seed:think|"
+            r"antthinking|cot)")
 OPENS = (
     rf"<\s*{_THOUGHT}\b[^<>\n]{{0,80}}>", r"(?-i:\[THINK(?:ING)?\])", rf"◁{_THOUGHT}▷",
-    rf"<\|(?:begin_of_|start_)?{_THOUGHT}\|>", r"<unused94>", r"<\|channel>",
+    rf"<\|(?!end)(?:[a-z]{{1,9}}_){{0,2}}{_THOUGHT}(?:_start)?\|>", r"<unused94>", r"<\|channel>",
     r"<\|channel\|>(?!\s*final)[^<\n]{0,40}<\|message\|>", r"\AThinking\.\.\.\s*\n", r"(?-i:\A\s*analysis(?=[A-Z]))")
 CLOSES = (
     rf"<\s*/\s*{_THOUGHT}\s*>", r"(?-i:\[/THINK(?:ING)?\])", rf"◁/{_THOUGHT}▷",
-    rf"<\|(?:end_of_|end_|/){_THOUGHT}\|>", r"<unused95>", r"<channel\|>",
+    rf"<\|(?:(?:end_of_|end_|/){_THOUGHT}|{_THOUGHT}_end)\|>", r"<unused95>", r"<channel\|>",
     r"<\|channel\|>\s*final[^<\n]{0,40}<\|message\|>", r"assistantfinal", r"\.\.\.done thinking\.")
 MARK = re.compile(f"(?P<opens>{'|'.join(OPENS)})|(?P<closes>{'|'.join(CLOSES)})", re.I)
 
@@ -104,7 +105,7 @@ MARK = re.compile(f"(?P<opens>{'|'.join(OPENS)})|(?P<closes>{'|'.join(CLOSES)})"
 # %% ../nbs/11_audit.ipynb #c3d00004
 ALOUD = re.compile(r"\A\W*(?:my )?(?:thinking|thoughts|(?:thought|thinking|reasoning) process|chain of thought|"
                    r"internal monologue|scratchpad)[^\S\n]*(?:\W*:|\W*\n)", re.I)
-ANSWER = re.compile(r"^\W*(?:(?:the|my|final|overall|revised|radiology) )*(?:answer|report|response|output|verdict|"
+ANSWER = re.compile(r"^\W{0,12}(?:(?:the|my|final|overall|revised|radiology) )*(?:answer|report|response|output|verdict|"
                     r"impression|conclusion|diagnosis|findings)\b[^\S\n]*[*_]*(?::|\n|\Z)", re.I|re.M)
 
 def without_thoughts(
