@@ -408,7 +408,7 @@ FITTED = ("development", "blind2-dev", "third")    # uses of QUERIES that a fit 
 def read_probes(
     path:str|Path=TEXTS/"probes.tsv",    # a line a query: use, expect, kind, text
 ) -> list[dict]:                         # the same four, by name
-    "Queries for measuring the check: to refuse, to answer, or to answer with a warning. No fit sees them."
+    "Queries for measuring the check: to refuse, to answer, or to answer with a warning. No fit sees those to refuse."
     return read_queries(path)
 
 def _texts_for_fits() -> list[str]:
