@@ -77,13 +77,13 @@ class Encoder:
 MAX_QUERY = 2000     # characters
 
 @patch
-def _checked(self:Encoder, texts) -> list[str]:
-    "Queries as a list; raises InputError for one that cannot be encoded."
+def _checked(self:Encoder, texts, said=str.isalnum) -> list[str]:
+    "Queries as a list; raises InputError for one that has no character of which `said` is true, or too many."
     if not self.has_words:
         raise InputError(f"{self.name} knows no words; search by image, or take an encoder that does, such as pneumoclip")
     texts = [texts] if isinstance(texts, str) else list(texts)
     for i,t in enumerate(texts):
-        if not isinstance(t, str) or not any(c.isalnum() for c in t): raise InputError(f"query {i} ({t!r}) holds no words")
+        if not isinstance(t, str) or not any(map(said, t)): raise InputError(f"query {i} ({t!r}) holds no words")
         if len(t)>MAX_QUERY: raise InputError(f"query {i} has {len(t)} characters; at most {MAX_QUERY} are read")
     return texts
 
@@ -840,8 +840,8 @@ def _sentence_encoder() -> MiniLM: return MiniLM()
 def check(self:Encoder,
     texts:list[str],          # queries
 ) -> list[dict]:              # understood: bool; warning: None, or one line
-    "What is wrong with each query; raises InputError as `encode_texts` does. Checked by MiniLM whatever the encoder."
-    texts = self._checked(texts)
+    "What is wrong with each query; raises InputError for one that is blank or too long. Checked by MiniLM whatever the encoder."
+    texts = self._checked(texts, lambda c: not c.isspace())    # an emoji is out of scope, a blank is a slip
     return check_texts(texts, getattr(self, "minilm", None) or _sentence_encoder(), self.labels_only) if texts else []
 
 @patch
