@@ -525,6 +525,14 @@ def _scope_sample(n:int, seed:int, minilm:MiniLM) -> tuple[list[str],np.ndarray]
     inside = [stream.inside() for _ in range(n)] + 2*written + misspelt
     return inside + outside, np.r_[np.ones(len(inside)), np.zeros(len(outside))]
 
+@contextmanager
+def _one_thread():
+    "Sums that do not depend on how many threads share them."
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(n)
+
 def fit_scope(
     path:str|Path=SCOPE_WEIGHTS,  # the weights file to write
     n:int=6000,                   # texts of each side
@@ -753,14 +761,6 @@ def _train_text(cfg:ClipConfig, minilm:MiniLM) -> TextHeads:
     heads = [_fit_text(cfg, cfg.seed+i, states, labels, lambda t: bar.update(t, 20)) for i in range(cfg.heads)]
     bar.close()
     return TextHeads(heads)
-
-@contextmanager
-def _one_thread():
-    "Sums that do not depend on how many threads share them."
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try: yield
-    finally: torch.set_num_threads(n)
 
 @_one_thread()
 def train_pneumoclip(
