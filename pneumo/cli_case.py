@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, AsJson, Images, Weights, app, read_files, say
+from .console import DISCLAIMER, AsJson, Images, Weights, app, cell, read_files, say
 
 # %% ../nbs/18_cli_case.ipynb #a1800011
 @app.command()
@@ -33,12 +33,13 @@ def audit(
     `pneumo audit reports.jsonl --json > audit.json`
     """
     from pneumo.audit import audit as run, audit_table, read_lines
+    from pneumo.data import to_json
     records = read_lines(file)
     doc = run(records, threshold, n_boot, seed, progress=True)
     for r in doc["reports"]:
         if problem := r.get("error") or r.get("warning"): say(f"{'error' if 'error' in r else 'warning'}: {file}: {problem}")
     if out: _save(doc, out)
-    if as_json: print(json.dumps(doc, indent=1, ensure_ascii=False))
+    if as_json: print(to_json(doc))
     else: _show_audit(doc, audit_table)
     if doc["summary"]["errors"]: raise typer.Exit(1 if doc["summary"]["reports"] else 2)
 
@@ -52,18 +53,22 @@ def _save(doc, path):
 def _show_audit(doc, audit_table):
     "The audit for a terminal: claims of each report when they are few, the tables, the comparisons."
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
     s, console = doc["summary"], Console()
     if len(doc["reports"])<=30:
         t = Table("report", "claim", "unsupported", "contradictions", "in")
         for r in doc["reports"]:
-            if "error" not in r: t.add_row(*map(escape, (str(r["id"]), r["claim"], str(len(r["unsupported"])), str(len(r["contradictions"])), (r["sentences"] or [""])[0][:70])))
+            if "error" not in r: t.add_row(*map(cell, _audit_row(r)))
         console.print(t)
     if s["groups"]: print(audit_table(s).to_string())
     for c in s["comparisons"]:
-        print(f"{c['reporter']}: {c['a']} against {c['b']}, right by the {c['against']}: {c['difference']:+.3f} over {c['n']} images, McNemar p {c['p']:.3g}, Holm {c['p_holm']:.3g}")
+        p = f"McNemar p {c['p']:.3g}, Holm {c['p_holm']:.3g}"
+        print(f"{c['reporter']}: {c['a']} against {c['b']}, right by the {c['against']}: {c['difference']:+.3f} over {c['n']} images, {p}")
     print(f"\n{s['reports']} reports read, {s['errors']} lines could not be. Uncertain and unreadable reports count as misses. {DISCLAIMER}")
+
+def _audit_row(r) -> list[str]:
+    "One report as text."
+    return [str(r["id"]), r["claim"], str(len(r["unsupported"])), str(len(r["contradictions"])), (r["sentences"] or [""])[0][:70]]
 
 # %% ../nbs/18_cli_case.ipynb #a1800021
 @app.command()
@@ -94,22 +99,24 @@ def case(
         records = read_lines(reports)
         for r in records:
             if "error" in r: say(f"error: {reports}: {r['error']}")
-    good, x, bad = read_files(paths)
-    pages = _sheets(good, x, out, records, strategy, index, k, weights, prevalence, as_json) if good else []
-    if as_json and not good: print("[]")
-    if bad or any("error" in r for r in records or ()): raise typer.Exit(1 if good else 2)
+    films, bad = read_files(paths, side=1024)
+    if films: _sheets(films, out, records, strategy, index, k, weights, prevalence, as_json)
+    elif as_json: print("[]")
+    if bad or any("error" in r for r in records or ()): raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/18_cli_case.ipynb #9e5fa7bf
-def _sheets(files, x, out, records, strategy, index, k, weights, prevalence, as_json):
+def _sheets(films, out, records, strategy, index, k, weights, prevalence, as_json):
     "Make and write the cases, and say where they are."
-    import numpy as np
     from pneumo.case import make_cases, write_cases
+    from pneumo.data import to_json
     from pneumo.model import load_model
     from pneumo.trust import written
-    cases = make_cases(files, np.stack(x), load_model(weights) if weights else None, prevalence, records, strategy, index, k)
+    cases = make_cases(films, load_model(weights) if weights else None, prevalence, records, strategy, index, k)
     pages = write_cases(cases, out, progress=True)
-    if as_json: return print(json.dumps([dict({k: v for k,v in c.items() if k!="arrays"}, page=str(p)) for c,p in zip(cases, pages)], indent=1, ensure_ascii=False, default=str))
-    if missing := cases[0]["similar_missing"]: say(missing)
-    for c,p in zip(cases, pages):
-        print(f"{c['name']}: {c['classifier']['label']} {written(c['classifier']['probability'])}" + (f"; needs a human look: {'; '.join(c['reasons'])}" if c["needs_look"] else ""))
-    print(f"{sum(c['needs_look'] for c in cases)} of {len(cases)} need a human look; open {pages[-1]}. {DISCLAIMER}")
+    plain = [{key: v for key,v in c.items() if key!="arrays"} | {"page": str(p)} for c,p in zip(cases, pages)]
+    if as_json: return print(to_json(plain))
+    if missing := cases[0]["about"]["similar_missing"]: say(missing)
+    for c in cases:
+        look = f"; a person should look: {'; '.join(c['reasons'])}" if c["needs_look"] else ""
+        print(f"{c['name']}: {c['classifier']['label']} {written(c['classifier']['probability'], 3)}{look}")
+    print(f"A person should look at {sum(c['needs_look'] for c in cases)} of {len(cases)}; open {pages[-1]}. {DISCLAIMER}")
