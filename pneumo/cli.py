@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report, pneumo.cli_case
-from .console import DISCLAIMER, app, main, say
+from .console import DISCLAIMER, app, cell, main, say
 
 # %% ../nbs/19_cli.ipynb #b2d932cc
 def _value(text:str):
@@ -93,10 +93,9 @@ def _show_runs(rows:list[dict]) -> None:
 
 def _plain_table(head:list[str], *rows:list[str], caption:str=None):
     "A table of text, nothing of which is read as markup; long cells are folded."
-    from rich.markup import escape
     from rich.table import Column, Table
-    t = Table(*[Column(escape(h), overflow="fold") for h in head], caption=caption and escape(caption))
-    for r in rows: t.add_row(*map(escape, r))
+    t = Table(*[Column(cell(h), overflow="fold") for h in head], caption=caption and cell(caption))
+    for r in rows: t.add_row(*map(cell, r))
     return t
 
 # %% ../nbs/19_cli.ipynb #91116c58

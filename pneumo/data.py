@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .image import InputError, find_radiographs, read_xray
+from .image import InputError, find_radiographs, read_radiograph
 from .phantoms import phantom_splits
 
 # %% ../nbs/02_data.ipynb #0179a750
@@ -242,14 +242,17 @@ def image_files(
 
 # %% ../nbs/02_data.ipynb #76ff8ff3
 def _read_all(files:list, where:str) -> np.ndarray:
-    "The X-rays of these files, (n, 28, 28) uint8; one error names the first that cannot be read and counts the others."
+    "The X-rays of these files, (n, 28, 28) uint8; one error names the first that cannot be read and counts the others, one warning the doubtful ones."
     from tqdm import tqdm
-    x, bad = [], []
+    x, bad, doubts = [], [], []
     for f in tqdm(files, desc=where, disable=None, leave=False):
-        try: x.append(read_xray(f))
-        except InputError as e: bad.append(str(e))
+        try: film = read_radiograph(f)
+        except InputError as e: bad.append(str(e)); continue
+        x.append(film.reduced())
+        if film.warnings: doubts.append(f"{f}: {film.warnings[0]}")
     more = f"; and {len(bad)-1} more of {len(files)} files cannot be read" if len(bad)>1 else ""
     if bad: raise InputError(f"{bad[0]}{more}; mend or remove what cannot be read")
+    if doubts: warnings.warn(f"{where}: {len(doubts)} of {len(files)} films are doubtful, such as {doubts[0]}", stacklevel=5)
     return np.stack(x)
 
 # %% ../nbs/02_data.ipynb #02own002
