@@ -204,7 +204,7 @@ def _checked(f:Path) -> Path:
     if is_published(f): return f
     if known := _known_as(f): raise InputError(f"{f}: this is {known}; wanted is PneumoniaMNIST at 28 pixels, the file {FILE}")
     try: read_npz(f)
-    except InputError as e: raise InputError(f"{e}; wanted is {FILE} of MedMNIST (cut off? delete it, and it is downloaded again)") from None
+    except InputError as e: raise InputError(f"{e}; wanted is {FILE} of MedMNIST, at 28 pixels (delete one that is cut off, and it is downloaded again)") from None
     raise InputError(f"{f}: not the published PneumoniaMNIST, though made like it (MD5 differs); name it with --data to use it as data of your own")
 
 # %% ../nbs/02_data.ipynb #e309be2f
@@ -216,7 +216,7 @@ def read_npz(
     names = [f"{s}_{k}" for s in SPLITS for k in ("images","labels")]
     try:
         with np.load(path, allow_pickle=False) as f: z = {k: f[k] for k in names if k in f}
-    except Exception as e: raise InputError(f"{path}: not a readable .npz file ({type(e).__name__}: cut off?)") from None
+    except Exception as e: raise InputError(f"{path}: not a readable .npz file ({type(e).__name__})") from None
     if missing := [k for k in names if k not in z]: raise InputError(f"{path}: the arrays {', '.join(missing)} are missing")
     source = "PneumoniaMNIST" if path.name==FILE else str(path)
     return {s: _split(z[f"{s}_images"], z[f"{s}_labels"], source, s, path) for s in SPLITS}
