@@ -68,12 +68,14 @@ class Xrays:
 def checked_images(
     x,                    # what shall be (n, 28, 28) uint8 grey levels
     what:str="images",    # what to call them in the message
+    sizes:tuple=(28,),    # pixels a side that are allowed
 ) -> np.ndarray:          # the same
-    "Refuse whatever is not uint8 of shape (n, 28, 28); raises InputError."
+    "Refuse whatever is not uint8 of shape (n, 28, 28), or of another size that is allowed; raises InputError."
     a = np.asarray(x)
-    if a.dtype==np.uint8 and a.ndim==3 and a.shape[1:]==(28,28): return a
-    hint = "put one image into an array of images: x[None]" if a.shape==(28,28) and a.dtype==np.uint8 else "read_xray makes such images from files"
-    raise InputError(f"{what}: {a.dtype} of shape {a.shape}; uint8 (n, 28, 28) is needed; {hint}")
+    if a.dtype==np.uint8 and a.ndim==3 and a.shape[1]==a.shape[2] and a.shape[1] in sizes: return a
+    wanted = " or ".join(f"(n, {s}, {s})" for s in sizes)
+    hint = "put one image into an array of images: x[None]" if a.ndim==2 and a.dtype==np.uint8 else "read_xray makes such images from files"
+    raise InputError(f"{what}: {a.dtype} of shape {a.shape}; uint8 {wanted} is needed; {hint}")
 
 # %% ../nbs/02_data.ipynb #5caa45f1
 @contextmanager
