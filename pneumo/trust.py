@@ -369,10 +369,11 @@ def _stages():
     "The first two stages of a PneumoNet, as they were when `POPULATION` was written."
     import torch
     from pneumo.model import PneumoNet
-    net = torch.nn.Sequential(*list(PneumoNet((24,48)))[:7])
     tensors = _population_file()[0].items()
-    net.load_state_dict({k.removeprefix("stages."): torch.from_numpy(v) for k,v in tensors if k.startswith("stages.")})
-    return net.eval().to(memory_format=torch.channels_last)
+    with torch.inference_mode(False):  # whoever asks first may be in that mode; the export cannot be
+        net = torch.nn.Sequential(*list(PneumoNet((24,48)))[:7])
+        net.load_state_dict({k.removeprefix("stages."): torch.from_numpy(v) for k,v in tensors if k.startswith("stages.")})
+        return net.eval().to(memory_format=torch.channels_last)
 
 def _pooled(x, net):
     "Square roots of both stages' activations on a 4 × 4 grid, of grey levels (n, 1, s, s) in [0, 1]; tensors."
@@ -481,6 +482,38 @@ def _distance(z, scale) -> np.ndarray:
     score = (far-scale["centre"])/scale["spread"] + toward
     return (score-scale["typical"])/(scale["limit"]-scale["typical"])
 
+# %% ../nbs/06_trust.ipynb #6b1f0a24
+def _patterns(x, side=14) -> np.ndarray:
+    "(n, side²) images averaged over a grid, their mean taken away, scaled to length 1."
+    s = x.shape[1]
+    edge, pixel = np.arange(side+1)*s/side, np.arange(s)
+    shared = np.minimum(edge[1:,None], pixel+1) - np.maximum(edge[:-1,None], pixel)   # how much of a pixel lies in a box
+    boxes = shared.clip(0)*side/s
+    a = (boxes@x@boxes.T).reshape(len(x), -1)
+    a = a - a.mean(1, keepdims=True)
+    return a/np.linalg.norm(a, axis=1, keepdims=True).clip(1e-6)
+
+def _fit_prototypes(x, count=32, rare=.002, seed=0) -> dict:
+    "Prototype radiographs by k-means, the correlation that is typical, and the one that is rare."
+    from sklearn.cluster import KMeans
+    p = _patterns(x)
+    centres = KMeans(min(count, len(x)), n_init=1, random_state=seed).fit(p).cluster_centers_
+    record = dict(images=base64.b64encode(np.round(centres/np.abs(centres).max()*127).astype(np.int8).tobytes()).decode())
+    u = _uncorrelated(p, record)
+    return record | dict(typical=float(np.median(u)), limit=float(np.quantile(u, 1-rare)))
+
+def _uncorrelated(patterns, record) -> np.ndarray:
+    "One minus the correlation with the nearest prototype."
+    c = np.frombuffer(base64.b64decode(record["images"]), np.int8).reshape(-1, 196).astype(float)
+    c -= c.mean(1, keepdims=True)
+    return 1 - (patterns@(c/np.linalg.norm(c, axis=1, keepdims=True)).T).max(1)
+
+def _unlike(x, z, population) -> np.ndarray:
+    "The larger of distance and lack of correlation, 1 at the limit, of images and their features."
+    p = population["prototypes"]
+    u = (_uncorrelated(_patterns(x), p)-p["typical"])/(p["limit"]-p["typical"])
+    return np.maximum(u, _distance(z, population[str(x.shape[1])]))
+
 # %% ../nbs/06_trust.ipynb #6b1f0a17
 def fit_population(
     x:np.ndarray,          # (n, 28, 28) uint8 training images
@@ -495,7 +528,7 @@ def fit_population(
     if len(groups) < 10: raise InputError(f"{len(groups)} training images are too few to tell their population; 10 are the least, 1000 are better")
     lot = np.random.default_rng(seed).permutation(len(np.unique(groups))) % 5
     fold = lot[np.unique(groups, return_inverse=True)[1]]
-    record = dict(share=share)
+    record = dict(share=share, prototypes=_fit_prototypes(x, seed=seed))
     for images in (x, fine):
         if images is None: continue
         size = images.shape[-1]
@@ -506,11 +539,11 @@ def fit_population(
 def unusualness(
     x:np.ndarray,          # (n, 28, 28) or (n, 64, 64) uint8
     population:dict,       # of fit_population, with that size in it
-) -> np.ndarray:           # (n,) 0 = like the median training image, 1 = at the limit, more = out-of-distribution
+) -> np.ndarray:           # (n,) about 0 for a typical training image, 1 at the limit, more = out-of-distribution
     "How far images lie from the training population; raises InputError for other shapes and types."
     x = _checked_images(x, SIZES)
     if str(x.shape[1]) not in population: raise InputError(f"this population was not recorded at {x.shape[1]} pixels")
-    return _distance(population_features(x), population[str(x.shape[1])])
+    return _unlike(x, population_features(x), population)
 
 # %% ../nbs/06_trust.ipynb #6b1f0a22
 def population_of(
@@ -702,7 +735,7 @@ def _compared(x, films, model, record) -> tuple[np.ndarray,list]:
     population = record.get("population")
     if not population: raise InputError("these weights carry a calibration record of an earlier version; `pneumo calibrate FILE` renews it")
     z = _features(model, x)
-    ood = _distance(z, population["28"])
+    ood = _unlike(x, z, population)
     fine = [i for i,f in enumerate(films or []) if min(f.pixels.shape) >= 64]
     if fine and "64" in population and not isinstance(model, OnnxClassifier):
         ood[fine] = unusualness(np.stack([films[i].reduced(64) for i in fine]), population)
