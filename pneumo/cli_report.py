@@ -136,7 +136,7 @@ def _reporter(name, prompts, url, tokens, temperature, seed, batch_size, four_bi
 def _write(reporter, films, strategies, index, out, resume) -> list[dict]:
     "The reports of these films; a file that was named twice is read once."
     import numpy as np
-    from pneumo.report import gather_evidence, make_records, read_jsonl, write_reports
+    from pneumo.report import gather_evidence, make_records, read_jsonl, without_controls, write_reports
     films = list({f.file: f for f in films}.values())
     names, x, opened = [f.file for f in films], np.stack([f.reduced() for f in films]), None
     if index or "retrieved" in strategies:
@@ -145,5 +145,6 @@ def _write(reporter, films, strategies, index, out, resume) -> list[dict]:
     records = make_records(x, names, names, evidence=gather_evidence(films, index=opened))
     if not out: return [l for s in strategies for l in reporter.write(records, s)]
     write_reports(reporter, records, strategies, out, resume)
-    mine = lambda l: l["id"] in names and l["strategy"] in strategies and l["reporter"]==reporter.name
+    ids = set(map(without_controls, names))
+    mine = lambda l: l["id"] in ids and l["strategy"] in strategies and l["reporter"]==reporter.name
     return [l for l in read_jsonl(out)[0] if mine(l)]

@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, app, read_files, say
+from .console import DISCLAIMER, app, printable, read_files, say
 
 # %% ../nbs/16_cli_search.ipynb #703de3b9
 index_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Build an index of X-rays, add to it, look at it.")
@@ -57,10 +57,11 @@ def _mark(source:str) -> None:
 
 def _show_info(info:dict, where:str, as_json:bool) -> None:
     "What an index is, as JSON or as a list: names, without the path that its images come from."
+    from pneumo.data import to_json
     from pneumo.embed import shown_encoder
     known = {k: v for k,v in info.items() if k!="origin"}
     info = {"index": where, **known, "encoder": shown_encoder(info["encoder"])}
-    if as_json: return print(json.dumps(info, indent=1))
+    if as_json: return print(to_json(info))
     for k in ("index", "count", "encoder", "dim", "metric", "kind", "source"): print(f"{k:<8} {info.get(k, '')}")
 
 def _open(index:Optional[str]):
@@ -116,9 +117,10 @@ def add(
 # %% ../nbs/16_cli_search.ipynb #s16r
 def _changed(opened, where:str, what:str, ids:list[str], as_json:bool) -> None:
     "Save an index that was changed, and say so."
+    from pneumo.data import to_json
     if ids and not where.startswith("milvus:"): opened.save(where)
     doc = {"index": where, what: ids, "count": len(opened)}
-    print(json.dumps(doc, indent=1) if as_json else f"{what} {len(ids)}, now {len(opened)} images in {where}")
+    print(to_json(doc) if as_json else f"{what} {len(ids)}, now {len(opened)} images in {where}")
 
 # %% ../nbs/16_cli_search.ipynb #f824c6ca
 @index_app.command()
@@ -145,23 +147,16 @@ def _where(split, label) -> dict: return {k: v for k,v in dict(split=split, labe
 
 def _show(rows:list[dict], index, as_json:bool, out:Path|None) -> None:
     "Results of all queries, as JSON or as tables, and as a file to look at."
+    from pneumo.data import to_json
     from rich.console import Console
     from pneumo.search import write_results
     if out and rows: say(f"written to {write_results(out, rows, index)}")
-    if as_json: return print(_json([{k: v for k,v in r.items() if k!="image"} for r in rows]))
+    if as_json: return print(to_json([{k: v for k,v in r.items() if k!="image"} for r in rows]))
     for r in rows:
         if r["results"]: Console().print(_table(r))
         hint = "" if r["results"] else "; --anyway searches all the same"
-        if r["warning"]: say(_plain(f"warning: {_name(r)}: {r['warning']}{hint}"))
+        if r["warning"]: say(printable(f"warning: {_name(r)}: {r['warning']}{hint}"))
     if any(r["results"] for r in rows): say(DISCLAIMER)
-
-def _json(doc) -> str:
-    "JSON in plain letters; half a letter, as in a name that is not UTF-8, becomes an escape."
-    return json.dumps(doc, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-
-def _plain(text:str) -> str:
-    "One line in which nothing steers the terminal."
-    return "".join(c if c.isprintable() else "�" for c in text)
 
 def _name(row:dict) -> str: return row.get("query") or Path(row["file"]).name
 
@@ -169,9 +164,9 @@ def _table(row:dict):
     "The results of one query. Texts, not strings: brackets in a name are no markup."
     from rich.table import Table
     from rich.text import Text
-    t = Table("rank", "image", "label", "score", title=Text(_plain(_name(row))), title_justify="left")
+    t = Table("rank", "image", "label", "score", title=Text(printable(_name(row))), title_justify="left")
     for h in row["results"]:
-        t.add_row(str(h["rank"]), Text(_plain(h.get("file") or h["id"])), h["label"] or "–", f"{h['score']:.4f}")
+        t.add_row(str(h["rank"]), Text(printable(h.get("file") or h["id"])), h["label"] or "–", f"{h['score']:.4f}")
     return t
 
 # %% ../nbs/16_cli_search.ipynb #s16t2
@@ -263,6 +258,7 @@ def search_evaluate(
 
     `pneumo search evaluate --encoder pneumonet --encoder timm:tf_efficientnet_lite0`
     """
+    from pneumo.data import to_json
     from pneumo.data import load_data
     from pneumo.embed import create_encoder
     from pneumo.search import benchmark_encoders
@@ -273,7 +269,7 @@ def search_evaluate(
     saw = {"pixels": False, "random": False, **{e.name: e.saw_labels for e in made}}
     sizes = dict(queries=len(splits["test"]), gallery=len(splits["train"]))
     doc = dict(data=splits["test"].source, **sizes, k=ks, n_boot=n_boot, saw_labels=saw, protocols=res)
-    if as_json: return print(json.dumps(doc, indent=1))
+    if as_json: return print(to_json(doc))
     _show_evaluation(doc)
 
 # %% ../nbs/16_cli_search.ipynb #6fa4765e

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['PROMPTS', 'STRATEGIES', 'UNPRINTABLE', 'LIMITS', 'FORMS', 'RESAMPLING', 'SECRET', 'INSTEAD', 'TODO', 'read_prompts',
-           'gather_evidence', 'printable', 'make_records', 'fill_prompt', 'Reporter', 'EvidenceReporter', 'read_jsonl',
-           'write_reports', 'ImageReporter', 'VlmReporter', 'data_url', 'ServerReporter', 'create_reporter']
+           'gather_evidence', 'without_controls', 'make_records', 'fill_prompt', 'Reporter', 'EvidenceReporter',
+           'read_jsonl', 'write_reports', 'ImageReporter', 'VlmReporter', 'data_url', 'ServerReporter',
+           'create_reporter']
 
 # %% ../nbs/10_report.ipynb #5f7ed53a
 import base64, hashlib, io, json, math, os, re, time
@@ -80,7 +81,7 @@ def _neighbours(index, x, k) -> list[list[dict]]:
 # %% ../nbs/10_report.ipynb #c2d00002
 UNPRINTABLE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
-def printable(
+def without_controls(
     text:str,   # from outside
 ) -> str:
     "A text without control characters, terminal sequences and half surrogate pairs; lines and tabs stay."
@@ -102,12 +103,12 @@ def make_records(
     evidence:list=None,   # of gather_evidence; gathered with the shipped model when left out
 ) -> list[dict]:          # id, file, label, x, evidence
     "What a reporter works on; raises ValueError when ids repeat or a probability is none."
-    ids = [printable(str(i)) for i in ids]
+    ids = [without_controls(str(i)) for i in ids]
     if len(set(ids))<len(ids): raise ValueError("ids must be unique: a resumed run knows reports by them")
     evidence = gather_evidence(x) if evidence is None else evidence
     none = [i for i,e in zip(ids, evidence) if not 0 <= e["probability"] <= 1]
     if none: raise InputError(f"{none[0]}: the classifier gives no probability; are its weights whole?")
-    names = [None]*len(ids) if files is None else [printable(str(f)) for f in files]
+    names = [None]*len(ids) if files is None else [without_controls(str(f)) for f in files]
     labels = [None]*len(ids) if y is None else [CLASSES[int(v)] for v in y]
     return [dict(id=i, file=f, label=l, x=im, evidence=e) for i,f,l,im,e in zip(ids, names, labels, x, evidence)]
 
@@ -174,8 +175,8 @@ class Reporter:
         "One report as it is stored."
         known = dict(label=r["label"], probability=r["evidence"]["probability"], evidence=r["evidence"])
         cost = dict(seconds=seconds, tokens_in=said.get("tokens_in"), tokens_out=said.get("tokens_out"))
-        line = dict(id=r["id"], file=r["file"], text=printable(said["text"]), strategy=strategy, **known, prompt=prompt, **cost, **self.about())
-        return _plain(line | ({"warning": printable(said["warning"])} if said.get("warning") else {}))
+        line = dict(id=r["id"], file=r["file"], text=without_controls(said["text"]), strategy=strategy, **known, prompt=prompt, **cost, **self.about())
+        return _plain(line | ({"warning": without_controls(said["warning"])} if said.get("warning") else {}))
 
 # %% ../nbs/10_report.ipynb #56a565f9
 def _findings(e) -> str:
@@ -190,7 +191,7 @@ def _doubt(e) -> str:
     "The number behind the impression, and whether a person should look."
     said = f"Classifier: {_chance(e)}, operating point {e['threshold']:.2f}."
     if not e.get("refer"): return said
-    reasons = [r.strip(" .") for r in re.split(r"[;\n]", printable(e.get("refer_reason") or ""))]
+    reasons = [r.strip(" .") for r in re.split(r"[;\n]", without_controls(e.get("refer_reason") or ""))]
     return f"{said} Human review advised: {'; '.join(r for r in reasons if r) or 'no reason given'}."
 
 # %% ../nbs/10_report.ipynb #4c90ce6b
@@ -453,7 +454,7 @@ def _connect(url, timeout, retries, insecure) -> tuple:
 # %% ../nbs/10_report.ipynb #c2d00031
 def _brief(text:str) -> str:
     "A stranger's text in one line of at most 160 characters."
-    return printable(" ".join(text.split()))[:160]
+    return without_controls(" ".join(text.split()))[:160]
 
 def _reason(doc) -> str|None:
     "The message of an error body, in one of its usual places."

@@ -710,9 +710,11 @@ def _read_otherwise(films, p, model, record, prevalence, thr) -> list[list[str]]
     others = [[reduce28(g) for g in getattr(f, "others", ())] for f in films]
     if not any(others): return others
     z = iter(_scores(model, np.stack(sum(others, []))))
+    scale = record or dict(slope=1, intercept=0)
     found = []
     for o,was in zip(others, p):
-        q = np.array([to_proba(_mapped(record or dict(slope=1, intercept=0), next(z), prevalence)) for _ in o])
+        s = np.array([_mapped(scale, next(z), prevalence) for _ in o])
+        q = to_proba(s)
         changed = ((q >= thr)!=(was >= thr)) | (np.abs(q-was) > .02)
         found.append(["the file can be read another way, which changes the answer"] if changed.any() else [])
     return found
