@@ -206,17 +206,17 @@ def evaluate(
     _report(d, p, splits["train"], str(weights or "shipped"), threshold, n_boot, out, as_json)
 
 # %% ../nbs/15_cli_classify.ipynb #15measu1
-PHANTOMS_ONLY = "phantoms are drawn, not taken of patients, and these weights have never seen one: figures on them say nothing about the weights"
+PHANTOMS_ONLY = "these weights have never seen a phantom, so figures on phantoms say nothing about them"
 
 def _measured(data:str, weights:Path) -> dict:
     "The data to measure on; phantoms do not stand in for patients, and when they are asked for it is said what they are worth."
-    from pneumo.data import load_data
+    from pneumo.data import FILE, find_pneumoniamnist, load_data
     from pneumo.image import InputError
     from pneumo.model import read_header
-    try: splits = load_data("pneumoniamnist" if data=="auto" else data)
-    except InputError as e:
-        if data!="auto": raise
-        raise InputError(f"{e}; --data phantoms runs without it, but {PHANTOMS_ONLY}") from None
+    if data=="auto" and not find_pneumoniamnist():
+        raise InputError(f"PneumoniaMNIST is not here and cannot be downloaded: get {FILE} from https://zenodo.org/records/10519652 and set PNEUMO_DATA to it "
+                         f"(--data phantoms runs without it, but {PHANTOMS_ONLY})")
+    splits = load_data(data)
     if splits["test"].banner and read_header(weights).get("source")!="phantoms": say(f"warning: {PHANTOMS_ONLY}")
     return splits
 

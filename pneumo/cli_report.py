@@ -81,6 +81,7 @@ def report(
     index: Annotated[Optional[Path], typer.Option(help="A folder of `pneumo index build`, for similar cases; looked up for the strategy retrieved.")] = None,
     prompts: Annotated[Optional[Path], typer.Option(help="A JSON file of prompts instead of the built-in ones.")] = None,
     url: Annotated[Optional[str], typer.Option(help="Of an OpenAI-compatible server, such as http://localhost:11434/v1.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Send X-ray and key to another machine over plain http.")] = False,
     tokens: Annotated[int, typer.Option(help="Longest report of a model.", min=1)] = 300,
     temperature: Annotated[float, typer.Option(help="0 = greedy.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
@@ -101,23 +102,25 @@ def report(
     from pneumo.image import InputError
     if resume and not out: raise InputError("--resume needs --out, the file to go on with")
     strategies = strategy or ["structured"]
-    made = _reporter(reporter, prompts, url, tokens, temperature, seed, batch_size, four_bit)
+    made = _reporter(reporter, prompts, url, tokens, temperature, seed, batch_size, four_bit, insecure)
     good, x, bad = read_files(paths)
     lines = _write(made, good, x, strategies, index, out, resume) if good else []
-    if as_json: print(json.dumps(lines, indent=1, ensure_ascii=False))
+    for l in lines:
+        if "warning" in l: say(f"warning: {l['file']}, {l['strategy']}: {l['warning']}")
+    if as_json: print(json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         for l in lines: print(f"{l['file']} · {l['strategy']}\n{l['text']}\n")
         if lines: say(f"{f'written to {out}; measure them with: pneumo audit {out}. ' if out else ''}{DISCLAIMER}")
     if bad: raise typer.Exit(1 if good else 2)
 
 # %% ../nbs/17_cli_report.ipynb #3f571cd1
-def _reporter(name, prompts, url, tokens, temperature, seed, batch_size, four_bit):
+def _reporter(name, prompts, url, tokens, temperature, seed, batch_size, four_bit, insecure):
     "The reporter that the options describe."
     from pneumo.report import create_reporter, read_prompts
     options = dict(prompts=read_prompts(prompts))
     if name!="evidence": options |= dict(max_new_tokens=tokens, temperature=temperature, seed=seed)
     if name.startswith("vlm"): options |= dict(batch_size=batch_size, four_bit=four_bit)
-    if name.startswith("openai"): options |= dict(base_url=url)
+    if name.startswith("openai"): options |= dict(base_url=url, insecure=insecure)
     return create_reporter(name, **options)
 
 # %% ../nbs/17_cli_report.ipynb #0aeb0976

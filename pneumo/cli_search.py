@@ -137,7 +137,7 @@ def remove(
 
 # %% ../nbs/16_cli_search.ipynb #95f63054
 K = Annotated[int, typer.Option("-k", "--k", help="Results for each query.")]
-Out = Annotated[Optional[Path], typer.Option("--out", help="Also write the results to look at: a page (.html) or a montage (.png).")]
+Out = Annotated[Optional[Path], typer.Option("--out", help="Also write the results to look at: .html or .png.")]
 OnlySplit = Annotated[Optional[str], typer.Option("--split", help="Only images of this split: train, val, test or files.")]
 OnlyLabel = Annotated[Optional[str], typer.Option("--label", help="Only images with this label: normal or pneumonia.")]
 
@@ -151,7 +151,8 @@ def _show(rows:list[dict], index, as_json:bool, out:Path|None) -> None:
     if as_json: return print(_json([{k: v for k,v in r.items() if k!="image"} for r in rows]))
     for r in rows:
         if r["results"]: Console().print(_table(r))
-        if r["warning"]: say(_plain(f"warning: {_name(r)}: {r['warning']}") + "; --anyway searches all the same"*(not r["results"]))
+        hint = "" if r["results"] else "; --anyway searches all the same"
+        if r["warning"]: say(_plain(f"warning: {_name(r)}: {r['warning']}{hint}"))
     if any(r["results"] for r in rows): say(DISCLAIMER)
 
 def _json(doc) -> str:
@@ -178,10 +179,10 @@ def _table(row:dict):
 def text(
     queries: Annotated[list[str], typer.Argument(help="One or several descriptions, each in quotes.", show_default=False)],
     k: K = 5, index: IndexFolder = None, split: OnlySplit = None, label: OnlyLabel = None, out: Out = None,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Search for what is not understood, too; the order of its results means little.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Search for what is not understood, too; such results mean little.")] = False,
     as_json: AsJson = False,
 ):
-    """X-rays that fit words, in English. The images are labelled only normal or pneumonia: places and other findings are not searched.
+    """X-rays that fit words, in English. Labels say only normal or pneumonia: places and other findings are not searched.
 
     Examples:
 
@@ -217,7 +218,8 @@ def image(
     check_results_path(out)
     if bool(paths)==(query_idx is not None): raise InputError("give image files or --query-idx, one of the two")
     opened, where = _open(index)[1], _where(split, label)
-    if query_idx is not None: return _show([_sample(opened, query_split, query_idx, data, k, where)], opened, as_json, out)
+    if query_idx is not None:
+        return _show([_sample(opened, query_split, query_idx, data, k, where)], opened, as_json, out)
     films, bad = read_files(paths)
     found = search_images(opened, np.stack([f.reduced() for f in films]), k, where) if films else []
     rows = [dict(file=f.file, warning="; ".join(f.warnings) or None, image=f.reduced(), results=r) for f,r in zip(films, found)]
@@ -232,7 +234,8 @@ def _sample(opened, split, i, data, k, where) -> dict:
     from pneumo.search import Index, result_image, search_images, search_sample
     id = f"{split}/{i}"
     if isinstance(opened, Index) and (opened.items.alive & (opened.items.id==id)).any():
-        return dict(query=id, file=None, warning=None, image=result_image(opened, dict(id=id)), results=search_sample(opened, id, k, where))
+        x, hits = result_image(opened, dict(id=id)), search_sample(opened, id, k, where)
+        return dict(query=id, file=None, warning=None, image=x, results=hits)
     splits = load_data(data)
     if split not in splits or not 0<=i<len(splits[split]):
         raise InputError(f"no sample {id}; " + ", ".join(f"{s} holds 0 to {len(d)-1}" for s,d in splits.items()))

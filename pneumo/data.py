@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .image import InputError, find_radiographs, read_xray
+from .image import InputError, find_radiographs, read_radiograph
 from .phantoms import phantom_splits
 
 # %% ../nbs/02_data.ipynb #0179a750
@@ -68,12 +68,14 @@ class Xrays:
 def checked_images(
     x,                    # what shall be (n, 28, 28) uint8 grey levels
     what:str="images",    # what to call them in the message
+    sizes:tuple=(28,),    # pixels a side that are allowed
 ) -> np.ndarray:          # the same
-    "Refuse whatever is not uint8 of shape (n, 28, 28); raises InputError."
+    "Refuse whatever is not uint8 of shape (n, 28, 28), or of another size that is allowed; raises InputError."
     a = np.asarray(x)
-    if a.dtype==np.uint8 and a.ndim==3 and a.shape[1:]==(28,28): return a
-    hint = "put one image into an array of images: x[None]" if a.shape==(28,28) and a.dtype==np.uint8 else "read_xray makes such images from files"
-    raise InputError(f"{what}: {a.dtype} of shape {a.shape}; uint8 (n, 28, 28) is needed; {hint}")
+    if a.dtype==np.uint8 and a.ndim==3 and a.shape[1]==a.shape[2] and a.shape[1] in sizes: return a
+    wanted = " or ".join(f"(n, {s}, {s})" for s in sizes)
+    hint = "put one image into an array of images: x[None]" if a.ndim==2 and a.dtype==np.uint8 else "read_xray makes such images from files"
+    raise InputError(f"{what}: {a.dtype} of shape {a.shape}; uint8 {wanted} is needed; {hint}")
 
 # %% ../nbs/02_data.ipynb #5caa45f1
 @contextmanager
@@ -204,7 +206,7 @@ def _checked(f:Path) -> Path:
     if is_published(f): return f
     if known := _known_as(f): raise InputError(f"{f}: this is {known}; wanted is PneumoniaMNIST at 28 pixels, the file {FILE}")
     try: read_npz(f)
-    except InputError as e: raise InputError(f"{e}; wanted is {FILE} of MedMNIST (cut off? delete it, and it is downloaded again)") from None
+    except InputError as e: raise InputError(f"{e}; wanted is {FILE} of MedMNIST, at 28 pixels (delete one that is cut off, and it is downloaded again)") from None
     raise InputError(f"{f}: not the published PneumoniaMNIST, though made like it (MD5 differs); name it with --data to use it as data of your own")
 
 # %% ../nbs/02_data.ipynb #e309be2f
@@ -216,7 +218,7 @@ def read_npz(
     names = [f"{s}_{k}" for s in SPLITS for k in ("images","labels")]
     try:
         with np.load(path, allow_pickle=False) as f: z = {k: f[k] for k in names if k in f}
-    except Exception as e: raise InputError(f"{path}: not a readable .npz file ({type(e).__name__}: cut off?)") from None
+    except Exception as e: raise InputError(f"{path}: not a readable .npz file ({type(e).__name__})") from None
     if missing := [k for k in names if k not in z]: raise InputError(f"{path}: the arrays {', '.join(missing)} are missing")
     source = "PneumoniaMNIST" if path.name==FILE else str(path)
     return {s: _split(z[f"{s}_images"], z[f"{s}_labels"], source, s, path) for s in SPLITS}
@@ -242,14 +244,17 @@ def image_files(
 
 # %% ../nbs/02_data.ipynb #76ff8ff3
 def _read_all(files:list, where:str) -> np.ndarray:
-    "The X-rays of these files, (n, 28, 28) uint8; one error names the first that cannot be read and counts the others."
+    "The X-rays of these files, (n, 28, 28) uint8; one error names the first that cannot be read and counts the others, one warning the doubtful ones."
     from tqdm import tqdm
-    x, bad = [], []
+    x, bad, doubts = [], [], []
     for f in tqdm(files, desc=where, disable=None, leave=False):
-        try: x.append(read_xray(f))
-        except InputError as e: bad.append(str(e))
+        try: film = read_radiograph(f)
+        except InputError as e: bad.append(str(e)); continue
+        x.append(film.reduced())
+        if film.warnings: doubts.append(f"{f}: {film.warnings[0]}")
     more = f"; and {len(bad)-1} more of {len(files)} files cannot be read" if len(bad)>1 else ""
     if bad: raise InputError(f"{bad[0]}{more}; mend or remove what cannot be read")
+    if doubts: warnings.warn(f"{where}: {len(doubts)} of {len(files)} films are doubtful, such as {doubts[0]}", stacklevel=5)
     return np.stack(x)
 
 # %% ../nbs/02_data.ipynb #02own002

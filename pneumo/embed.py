@@ -77,13 +77,14 @@ class Encoder:
 MAX_QUERY = 2000     # characters
 
 @patch
-def _checked(self:Encoder, texts) -> list[str]:
-    "Queries as a list; raises InputError for one that cannot be encoded."
+def _checked(self:Encoder, texts, said=str.isalnum) -> list[str]:
+    "Queries as a list; raises InputError for one that has no character of which `said` is true, or too many."
     if not self.has_words:
         raise InputError(f"{self.name} knows no words; search by image, or take an encoder that does, such as pneumoclip")
     texts = [texts] if isinstance(texts, str) else list(texts)
     for i,t in enumerate(texts):
-        if not isinstance(t, str) or not any(c.isalnum() for c in t): raise InputError(f"query {i} ({t!r}) holds no words")
+        if not isinstance(t, str) or not any(map(said, t)):
+            raise InputError(f"query {i} ({t!r}) holds no words")
         if len(t)>MAX_QUERY: raise InputError(f"query {i} has {len(t)} characters; at most {MAX_QUERY} are read")
     return texts
 
@@ -408,7 +409,7 @@ FITTED = ("development", "blind2-dev", "third")    # uses of QUERIES that a fit 
 def read_probes(
     path:str|Path=TEXTS/"probes.tsv",    # a line a query: use, expect, kind, text
 ) -> list[dict]:                         # the same four, by name
-    "Queries for measuring the check: to refuse, to answer, or to answer with a warning. No fit sees them."
+    "Queries for measuring the check: to refuse, to answer, or to answer with a warning. No fit sees those to refuse."
     return read_queries(path)
 
 def _texts_for_fits() -> list[str]:
@@ -469,7 +470,8 @@ def noise(self:ScopeTexts) -> str:
 def outside(self:ScopeTexts) -> str:
     "A text about anything else."
     one = lambda section: self.any(ELSEWHERE[section])
-    kinds = [(lambda: self.about(self.vocabulary), .22), (self.salad, .1), (lambda: self.about(ELSEWHERE["topic"]), .18),
+    kinds = [(lambda: self.about(self.vocabulary), .22), (self.salad, .1),
+             (lambda: self.about(ELSEWHERE["topic"]), .18),
              (lambda: self.about(ELSEWHERE["body"], "body template", "{b}"), .13), (lambda: one("other medicine"), .03),
              (lambda: self.about(ELSEWHERE["other medicine"]), .04), (lambda: one("foreign"), .16),
              (lambda: f"{one('foreign')}{self.any((', ', '. ', ' '))}{one('foreign')}", .07),
@@ -523,6 +525,14 @@ def _scope_sample(n:int, seed:int, minilm:MiniLM) -> tuple[list[str],np.ndarray]
     inside = [stream.inside() for _ in range(n)] + 2*written + misspelt
     return inside + outside, np.r_[np.ones(len(inside)), np.zeros(len(outside))]
 
+@contextmanager
+def _one_thread():
+    "Sums that do not depend on how many threads share them."
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(n)
+
 def fit_scope(
     path:str|Path=SCOPE_WEIGHTS,  # the weights file to write
     n:int=6000,                   # texts of each side
@@ -549,15 +559,22 @@ def fit_scope(
 
 # %% ../nbs/08_embed.ipynb #d1400008
 LANGUAGES = ("es", "fr", "de", "it", "pt")     # the captions hold a few phrases of each
-_PHRASES = {c: {w for s,items in WORDS.items() if s.startswith(f"{c} ") for t in items for w in _words(t)} - {"f"} for c in LANGUAGES}
+
+def _phrase_words(language:str) -> set[str]:
+    "Words of the captions in one language."
+    items = [t for section,items in WORDS.items() if section.startswith(f"{language} ") for t in items]
+    return {w for t in items for w in _words(t)} - {"f"}
+
+_PHRASES = {c: _phrase_words(c) for c in LANGUAGES}
 
 def knows_all_words(
     text:str,        # a query
 ) -> bool:
     "Does a query in one of `LANGUAGES` consist of the captions' words, and of words without a meaning of their own?"
     words = set(_words(text))
-    of_one = lambda c: words <= _PHRASES[c]|set(LIMITS[f"filler {c}"]) and any(len(w)>3 for w in words & _PHRASES[c])
-    return any(of_one(c) for c in LANGUAGES)
+    all_known = lambda c: words <= _PHRASES[c] | set(LIMITS[f"filler {c}"])
+    says_something = lambda c: any(len(w)>3 for w in words & _PHRASES[c])
+    return any(all_known(c) and says_something(c) for c in LANGUAGES)
 
 def _accented(text:str) -> bool:
     "Does a word hold letters that English has not?"
@@ -573,21 +590,25 @@ def in_scope(
 ) -> np.ndarray:          # (n,) bool
     "Which queries describe a chest X-ray in English, or in phrases of five other languages that the captions hold."
     p = (scope or _scope()).probability(texts, minilm)
-    return np.array([knows_all_words(t) or (q>=.5 and bool(_words(t)) and not _accented(t)) for t,q in zip(texts, p)], bool)
+    english = [q>=.5 and bool(_words(t)) and not _accented(t) for t,q in zip(texts, p)]
+    return np.array([e or knows_all_words(t) for t,e in zip(texts, english)], bool)
 
 # %% ../nbs/08_embed.ipynb #d1400009
 def _any_of(terms:list[str]) -> str: return "|".join(re.escape(t) for t in sorted(terms, key=len, reverse=True))
 
 _PLACES = _any_of([t.replace("{height}", h) for t in LIMITS["place"] for h in ("upper", "middle", "mid", "lower")])
-_SIDE = r"(?<!not )(?<!all )(?<!quite )(?<!is )(?<!looks )(?:right|left)(?! (?:away|now|out|over|at all)\b)(?:[ -]sided)?"
-_UNLABELLED = re.compile(rf"\b(?:{_SIDE}(?:[ -](?:{_PLACES}))?|{_PLACES}|{_any_of(LIMITS['not in the labels'])})\b")
+_IDIOM = "".join(f"(?<!{w} )" for w in ("not", "all", "quite", "is", "looks"))     # "not right at all" is no place
+_SIDE = rf"{_IDIOM}(?:right|left)(?! (?:away|now|out|over|at all)\b)(?:[ -]sided)?"
+_OTHER = _any_of(LIMITS["not in the labels"])
+_UNLABELLED = re.compile(rf"\b(?:{_SIDE}(?:[ -](?:{_PLACES}))?|{_PLACES}|{_OTHER})\b")
 
 def not_in_labels(
     text:str,             # a query
     known=frozenset(),    # as for `plain_words`
 ) -> list[str]:           # each once, abbreviations spelt out
-    "Places, findings other than pneumonia, causes and adults that a query names, and that labels of normal and pneumonia do not say."
-    return list(dict.fromkeys(m[0] for t in (plain_words(text, known), text.lower()) for m in _UNLABELLED.finditer(t)))
+    "Places, findings other than pneumonia, causes and adults in a query: what the labels normal and pneumonia do not say."
+    readings = plain_words(text, known), text.lower()
+    return list(dict.fromkeys(m[0] for t in readings for m in _UNLABELLED.finditer(t)))
 
 # %% ../nbs/08_embed.ipynb #d140000b
 OUT_OF_SCOPE = "not understood as a description of a chest X-ray in English"
@@ -741,14 +762,6 @@ def _train_text(cfg:ClipConfig, minilm:MiniLM) -> TextHeads:
     bar.close()
     return TextHeads(heads)
 
-@contextmanager
-def _one_thread():
-    "Sums that do not depend on how many threads share them."
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try: yield
-    finally: torch.set_num_threads(n)
-
 @_one_thread()
 def train_pneumoclip(
     train:Xrays=None,            # the training split; PneumoniaMNIST's when left out
@@ -840,9 +853,10 @@ def _sentence_encoder() -> MiniLM: return MiniLM()
 def check(self:Encoder,
     texts:list[str],          # queries
 ) -> list[dict]:              # understood: bool; warning: None, or one line
-    "What is wrong with each query; raises InputError as `encode_texts` does. Checked by MiniLM whatever the encoder."
-    texts = self._checked(texts)
-    return check_texts(texts, getattr(self, "minilm", None) or _sentence_encoder(), self.labels_only) if texts else []
+    "What is wrong with each query; raises InputError for one that is blank or too long. Checked by MiniLM whatever the encoder."
+    texts = self._checked(texts, lambda c: not c.isspace())    # an emoji is out of scope, a blank is a slip
+    if not texts: return []
+    return check_texts(texts, getattr(self, "minilm", None) or _sentence_encoder(), self.labels_only)
 
 @patch
 def _texts(self:PneumoClip, texts):

@@ -74,10 +74,11 @@ class Classifier(nn.Module):
 
 # %% ../nbs/03_model.ipynb #ffaed228
 def to_tensor(
-    x:np.ndarray,      # (n, 28, 28) uint8
-) -> torch.Tensor:     # (n, 1, 28, 28) float32 in [0, 1]
-    "Grey levels as a batch that a Classifier takes."
-    return torch.from_numpy(np.ascontiguousarray(checked_images(x))).unsqueeze(1).float() / 255
+    x:np.ndarray,        # (n, 28, 28) uint8
+    sizes:tuple=(28,),   # pixels a side that are allowed
+) -> torch.Tensor:       # (n, 1, 28, 28) float32 in [0, 1]
+    "Grey levels as a batch that a Classifier takes; raises InputError for whatever is no 8-bit image of the right size."
+    return torch.from_numpy(np.ascontiguousarray(checked_images(x, sizes=sizes))).unsqueeze(1).float() / 255
 
 # %% ../nbs/03_model.ipynb #20731eb0
 def _lite0_state() -> dict:

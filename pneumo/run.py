@@ -56,12 +56,15 @@ def parameters(
 ) -> dict:           # name → default value; `Code` where it is an expression
     "What the parameters cell of a notebook sets."
     if not Path(path).is_file(): raise InputError(f"{path}: no such notebook")
-    try: found = need_extra("papermill", "notebooks").inspect_notebook(str(path))
-    except (ValueError, KeyError) as e: raise InputError(f"{path}: not a readable notebook ({str(e)[:80]})") from None
-    def value(text):
-        try: return ast.literal_eval(text)
-        except (ValueError, SyntaxError): return Code(text)
-    return {k: value(v["default"]) for k,v in found.items()}
+    try:
+        cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+        source = next(("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", ())), "")
+        lines = ast.parse(source).body
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as e: raise InputError(f"{path}: not a readable notebook ({str(e)[:80]})") from None
+    def value(node):
+        try: return ast.literal_eval(node)
+        except ValueError: return Code(ast.get_source_segment(source, node))
+    return {l.targets[0].id: value(l.value) for l in lines if isinstance(l, ast.Assign) and isinstance(l.targets[0], ast.Name)}
 
 # %% ../nbs/13_run.ipynb #ff73018d
 def _data_digest(data) -> str:
