@@ -11,23 +11,26 @@ PER_FOLDER = 60      # files in each folder for the command
 READER = """
 import json, math, resource, sys, time
 import numpy as np
-from pneumo.image import InputError, read_radiograph
+from pneumo.image import InputError, Radiograph, read_radiograph
 from pneumo.trust import assess
-assess(np.zeros((1,28,28), np.uint8))
+assess([Radiograph(np.zeros((64,64), np.uint8))])
 
 def answer(path):
     try: film = read_radiograph(path)
     except InputError as e: return "not one line" if "\\n" in str(e) or not str(e).startswith(path) else ""
-    if film.pixels.dtype != np.uint8 or film.pixels.ndim != 2: return f"not grey levels: {film.pixels.dtype} {film.pixels.shape}"
-    small = np.stack([film.reduced(), *(film.__class__(o).reduced() for o in film.others)])
-    return "" if all(math.isfinite(r[k]) for r in assess(small) for k in ("probability", "low", "high")) else "a probability that is no number"
+    g = film.pixels
+    if g.dtype != np.uint8 or g.ndim != 2: return f"not grey levels: {g.dtype} {g.shape}"
+    row = assess([film])[0]
+    finite = all(math.isfinite(row[k]) for k in ("probability", "low", "high", "ood"))
+    return "" if finite else "a probability that is no number"
 
 for path in map(str.strip, sys.stdin):
     start = time.process_time()
     try: fault = answer(path)
     except BaseException as e: fault = f"{type(e).__name__}: {e}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps(dict(fault=fault, seconds=time.process_time()-start, megabytes=peak//(2**20 if sys.platform=="darwin" else 1024))), flush=True)
+    peak //= 2**20 if sys.platform=="darwin" else 1024
+    print(json.dumps(dict(fault=fault, seconds=time.process_time()-start, megabytes=peak)), flush=True)
 """
 
 
@@ -58,12 +61,15 @@ def ordinary():
         tifffile.imwrite(b := io.BytesIO(), a, **options)
         return b.getvalue()
 
-    return [(".png", pillow(g, "PNG")), (".png", pillow(deep, "PNG")), (".png", rgb16(deep)), (".png", pillow(Image.fromarray(colour).quantize(64), "PNG")),
-            (".jpg", pillow(g, "JPEG")), (".jpg", pillow(colour, "JPEG", progressive=True, exif=exif)), (".jpg", pillow(Image.fromarray(g).convert("CMYK"), "JPEG")),
-            (".tif", tiff(g)), (".tif", tiff(deep, tile=(32, 32), compression="zlib")), (".tif", tiff(np.stack([deep]*3), photometric="rgb", planarconfig="separate")),
-            (".tif", tiff(g/np.float32(255), photometric="miniswhite")), (".tif", pillow(g, "TIFF", compression="tiff_lzw")), (".bmp", pillow(g, "BMP")),
-            (".gif", pillow(g, "GIF")), (".webp", pillow(colour, "WEBP")), (".webp", pillow(colour, "WEBP", lossless=True)),
-            (".jp2", pillow(g, "JPEG2000")), (".j2k", pillow(deep, "JPEG2000", no_jp2=True))]
+    few, inks = Image.fromarray(colour).quantize(64), Image.fromarray(g).convert("CMYK")
+    return [(".png", pillow(g, "PNG")), (".png", pillow(deep, "PNG")), (".png", rgb16(deep)), (".png", pillow(few, "PNG")),
+            (".jpg", pillow(g, "JPEG")), (".jpg", pillow(colour, "JPEG", progressive=True, exif=exif)),
+            (".jpg", pillow(inks, "JPEG")), (".tif", tiff(g)), (".tif", tiff(deep, tile=(32, 32), compression="zlib")),
+            (".tif", tiff(np.stack([deep]*3), photometric="rgb", planarconfig="separate")),
+            (".tif", tiff(g/np.float32(255), photometric="miniswhite")), (".tif", pillow(g, "TIFF", compression="tiff_lzw")),
+            (".bmp", pillow(g, "BMP")), (".gif", pillow(g, "GIF")), (".webp", pillow(colour, "WEBP")),
+            (".webp", pillow(colour, "WEBP", lossless=True)), (".jp2", pillow(g, "JPEG2000")),
+            (".j2k", pillow(deep, "JPEG2000", no_jp2=True))]
 
 
 def rgb16(grey):
@@ -88,11 +94,14 @@ def dicom():
 
     def dataset(a, syntax=uid.ExplicitVRLittleEndian, **tags):
         meta = FileMetaDataset()
-        meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = syntax, "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
+        meta.TransferSyntaxUID = syntax
+        meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+        meta.MediaStorageSOPInstanceUID = "1.2.3"
         ds = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
         bits = 12 if a.itemsize>1 else 8
-        given = dict(SOPClassUID="1.2.840.10008.5.1.4.1.1.1", SOPInstanceUID="1.2.3", Modality="CR", BodyPartExamined="CHEST", PatientAge="003Y", Rows=a.shape[0],
-                     Columns=a.shape[1], SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=8*a.itemsize, BitsStored=bits, HighBit=bits-1,
+        given = dict(SOPClassUID=meta.MediaStorageSOPClassUID, SOPInstanceUID="1.2.3", Modality="CR", BodyPartExamined="CHEST",
+                     PatientAge="003Y", Rows=a.shape[0], Columns=a.shape[1], SamplesPerPixel=1,
+                     PhotometricInterpretation="MONOCHROME2", BitsAllocated=8*a.itemsize, BitsStored=bits, HighBit=bits-1,
                      PixelRepresentation=0)
         for k, v in (given | tags).items(): setattr(ds, k, v)
         ds.PixelData = (a.byteswap() if syntax==uid.ExplicitVRBigEndian else a).tobytes()
@@ -119,8 +128,9 @@ def dicom():
     rle = dataset(deep)
     rle.compress(uid.RLELossless)
     window = dict(WindowCenter=2002.5, WindowWidth=2806)
-    plain = [dataset(deep, **window), dataset(deep, uid.ImplicitVRLittleEndian, PixelPaddingValue=600), dataset(deep, uid.DeflatedExplicitVRLittleEndian),
-             dataset(deep, uid.ExplicitVRBigEndian, **window), dataset(deep, VOILUTSequence=[table]), palette, rle]
+    plain = [dataset(deep, **window), dataset(deep, uid.ImplicitVRLittleEndian, PixelPaddingValue=600),
+             dataset(deep, uid.DeflatedExplicitVRLittleEndian), dataset(deep, uid.ExplicitVRBigEndian, **window),
+             dataset(deep, VOILUTSequence=[table]), palette, rle]
     return [*map(written, plain), wrapped("JPEG", uid.JPEGBaseline8Bit), wrapped("JPEG2000", uid.JPEG2000Lossless, no_jp2=True)]
 
 
@@ -181,7 +191,9 @@ def damaged(n):
         rng = np.random.default_rng(i)
         suffix, data = bases[i % len(bases)]
         data, other = bytearray(data), bytearray(bases[rng.integers(len(bases))][1])
-        for _ in range(1 + (rng.random()<.3)): data = DAMAGES[rng.integers(len(DAMAGES))](data, other, rng) or bytearray(1)
+        for _ in range(1 + (rng.random()<.3)):
+            damage = DAMAGES[rng.integers(len(DAMAGES))]
+            data = damage(data, other, rng) or bytearray(1)
         yield f"{i:05}{suffix if rng.random()<.9 else ''}", bytes(data)
 
 
@@ -190,7 +202,8 @@ class Reader:
     def __init__(self): self.process = None
 
     def start(self):
-        self.process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-W", "ignore", "-c", READER]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines, self.said = queue.Queue(), []
         threading.Thread(target=self._pump, args=(self.process.stdout, self.lines.put), daemon=True).start()
         threading.Thread(target=self._pump, args=(self.process.stderr, self.said.append), daemon=True).start()
@@ -240,16 +253,18 @@ def through_command(names, kept):
     with tempfile.TemporaryDirectory() as folder:
         for name, data in names: (Path(folder)/name).write_bytes(data)
         command = [Path(sys.executable).with_name("pneumo"), "predict", folder, "--json"]
-        r = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300, env=os.environ | {"PYTHONUTF8": "1"})
+        env = os.environ | {"PYTHONUTF8": "1"}
+        r = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300, env=env)
         try: wanted = len(find_radiographs(folder)[0])
         except InputError: wanted = 0
     try: rows = len(json.loads(r.stdout or "[]"))
     except ValueError as e: return [f"{names[0][0]}…: no JSON ({e})"]
     errors = len(re.findall(r"^error: ", r.stderr, re.M))
     expected = 0 if rows and not errors else 1 if rows else 2
-    found = {"Traceback" in r.stderr: "a traceback", "a fault of pneumo" in r.stderr: "an exception", r.returncode!=expected: f"exit status {r.returncode}, not {expected}",
-             bool(wanted) and rows+errors!=wanted: f"{rows} rows and {errors} errors of {wanted} files"}
-    return [f"{names[0][0]} to {names[-1][0]}: {words}: {r.stderr[-300:]}" for is_so, words in found.items() if is_so]
+    found = {"a traceback": "Traceback" in r.stderr, "an exception": "a fault of pneumo" in r.stderr,
+             f"exit status {r.returncode}, not {expected}": r.returncode!=expected,
+             f"{rows} rows and {errors} errors of {wanted} files": bool(wanted) and rows+errors!=wanted}
+    return [f"{names[0][0]} to {names[-1][0]}: {words}: {r.stderr[-300:]}" for words, is_so in found.items() if is_so]
 
 
 def check(n, kept):
