@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import CLASSES, Xrays, atomic
+from .data import CLASSES, Xrays, atomic, checked_images, read_meta, shared_path, to_json
 from .image import InputError
 
 # %% ../nbs/06_trust.ipynb #ec8f28bd
@@ -391,13 +391,6 @@ def _projected(x, net=None):
     return _pooled(x, net or _stages())@basis - offset
 
 # %% ../nbs/06_trust.ipynb #6b1f0a11
-def _checked_images(x, sizes=(28,)) -> np.ndarray:
-    "The same images, once they are uint8 (n, s, s); raises InputError."
-    if isinstance(x, np.ndarray) and x.dtype==np.uint8 and x.ndim==3 and x.shape[1]==x.shape[2] and x.shape[1] in sizes: return x
-    found = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
-    wanted = " or ".join(f"(n, {s}, {s})" for s in sizes)
-    raise InputError(f"uint8 images {wanted} are needed, not {found}; read_xray makes them of files")
-
 SIZES = (28, 64)  # pixels a side at which images are compared with their population
 
 def population_features(
@@ -407,9 +400,9 @@ def population_features(
     "Activations of the fixed network, pooled and projected; raises InputError for other shapes and types."
     import torch
     from pneumo.model import to_tensor
-    x = _checked_images(x, SIZES)
+    x = checked_images(x, sizes=SIZES)
     with torch.inference_mode():
-        parts = [_projected(to_tensor(c)).numpy() for c in np.array_split(x, range(batch_size, len(x), batch_size))]
+        parts = [_projected(to_tensor(c, SIZES)).numpy() for c in np.array_split(x, range(batch_size, len(x), batch_size))]
     return np.concatenate(parts).astype(float)
 
 # %% ../nbs/06_trust.ipynb #6b1f0a14
@@ -425,7 +418,7 @@ def varied(
     side = np.exp(-.2*rng.uniform(size=n))
     shift = rng.uniform(-1, 1, (n,2))*(1-side)[:,None]
     maps = np.stack([side, 0*side, shift[:,0], 0*side, side, shift[:,1]], 1).reshape(n, 2, 3)
-    g = _warp(to_tensor(x), torch.from_numpy(maps).float())[:,0].numpy()
+    g = _warp(to_tensor(x, SIZES), torch.from_numpy(maps).float())[:,0].numpy()
     gamma, contrast, light = (rng.uniform(-v, v, (n,1,1)) for v in (.3, .25, .08))
     g = g.clip(.004, 1)**np.exp(gamma)
     mean = g.mean((1,2), keepdims=True)
@@ -541,7 +534,7 @@ def unusualness(
     population:dict,       # of fit_population, with that size in it
 ) -> np.ndarray:           # (n,) about 0 for a typical training image, 1 at the limit, more = out-of-distribution
     "How far images lie from the training population; raises InputError for other shapes and types."
-    x = _checked_images(x, SIZES)
+    x = checked_images(x, sizes=SIZES)
     if str(x.shape[1]) not in population: raise InputError(f"this population was not recorded at {x.shape[1]} pixels")
     return _unlike(x, population_features(x), population)
 
@@ -574,7 +567,7 @@ def orientation(
     x:np.ndarray,          # (n, 28, 28) uint8
 ) -> list[str]:            # of STATES
     "How each film seems to lie: upright, on its side, upside down, mirrored, or a negative."
-    return [STATES[i] for i in _states(population_features(_checked_images(x)))]
+    return [STATES[i] for i in _states(population_features(checked_images(x)))]
 
 # %% ../nbs/06_trust.ipynb #a29d8dbc
 def photographs(
@@ -616,7 +609,7 @@ def fit_trust(
     maps = bootstrap_maps(zs, val.y, n_boot, seed).round(4).tolist()
     scores = {c: s.round(4).tolist() for c,s in class_scores(z, val.y).items()}
     return dict(**fit, maps=maps, scores=scores, level=level, keep=keep, risk=risk, images=len(val),
-                population=population_of(train, seed), data=val.source)
+                population=population_of(train, seed), data=shared_path(val.source))
 
 # %% ../nbs/06_trust.ipynb #2c8ffa75
 def calibrate(
@@ -679,7 +672,7 @@ def assess(
     "What can be said of each image; raises InputError for other images, prevalences and operating points than make sense."
     films = x if isinstance(x, (list,tuple)) and all(hasattr(f, "reduced") for f in x) else None
     if films is not None and not films: return []
-    x = _checked_images(x if films is None else np.stack([f.reduced(28) for f in films]))
+    x = checked_images(x if films is None else np.stack([f.reduced(28) for f in films]))
     model = _shipped() if model is None else model
     record, z = trust_record(model), _scores(model, x)
     thr = threshold_for(record, checked_prevalence(prevalence), **point)
@@ -720,7 +713,7 @@ def _read_otherwise(films, p, model, record, prevalence, thr) -> list[list[str]]
     found = []
     for o,was in zip(others, p):
         q = np.array([to_proba(_mapped(record or dict(slope=1, intercept=0), next(z), prevalence)) for _ in o])
-        changed = ((q >= thr)!=(was >= thr)) | (np.abs(q-was) > .1)
+        changed = ((q >= thr)!=(was >= thr)) | (np.abs(q-was) > .02)
         found.append(["the file can be read another way, which changes the answer"] if changed.any() else [])
     return found
 
@@ -782,17 +775,15 @@ def export_onnx(
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(_with_features(model), (torch.zeros(2,1,28,28),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},),
                                     input_names=["x"], output_names=["logit", "features"], verbose=False)
-        program.model.metadata_props["pneumo"] = json.dumps(header)
+        program.model.metadata_props["pneumo"] = to_json(header, None)
         program.save(tmp)
     return Path(path)
 
 # %% ../nbs/06_trust.ipynb #6b1f0a1c
 def _onnx_header(text, path) -> dict:
     "Configuration and record of an exported file; raises InputError when they are no such thing."
-    try: header = json.loads(text)
-    except ValueError: header = None
-    if isinstance(header, dict) and isinstance(header.get("config"), dict) and isinstance(header.get("trust"), dict|None): return header
-    raise InputError(f"{path}: its header is damaged; export it again with `pneumo export`")
+    from pydantic import create_model
+    return read_meta(text, create_model("Header", config=(dict, ...), trust=(dict|None, None)), str(path))
 
 class OnnxClassifier:
     "An exported classifier under onnxruntime; `assess` takes it as it takes a Classifier."
@@ -820,7 +811,7 @@ class OnnxClassifier:
 
     def _run(self, output, x) -> np.ndarray:
         "One output for (n, 28, 28) uint8, in batches of 256."
-        x = _checked_images(x)[:,None].astype(np.float32)/255
+        x = checked_images(x)[:,None].astype(np.float32)/255
         return np.concatenate([self.session.run([output], {"x": c})[0] for c in np.array_split(x, range(256, len(x), 256))]).astype(float)
 
     def scores(self, x:np.ndarray  # (n, 28, 28) uint8
