@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat, papermill, yaml
 from papermill.exceptions import PapermillExecutionError
 
-import browse, docs, export, references
+import browse, docs, export, fuzz, references
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = Path("runs/check")
@@ -25,7 +25,9 @@ PARAMETERS = {
     "21_reports": dict(limit=60, n_boot=50, out=f"{RUNS}/21_reports"),
     "22_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, bench=[1000], out=f"{RUNS}/22_retrieval"),
     "23_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5], limit=160, n_boot=50, out=f"{RUNS}/23_robustness"),
+    "24_files": dict(films=2, limit=2, out=f"{RUNS}/24_files"),
 }
+DAMAGED = 500  # files through the reader whenever everything is checked; `check.py fuzz` takes ten times as many
 
 # Run from a wheel, alone in an empty folder, whenever everything is checked; `check.py wheel` does so with every notebook.
 FROM_WHEEL = {"02_data", "19_cli", "index"}
@@ -216,6 +218,12 @@ def browser():
     assert not wrong, "\n".join(wrong)
 
 
+def damaged_files(n):
+    "Damaged files are read or refused in one line: no crash, no exception, no hang, bounded memory."
+    found = fuzz.check(n, RUNS/"fuzz")
+    assert not found, f"{len(found)} of {n} files; they are kept in {RUNS/'fuzz'}\n" + "\n".join(found)
+
+
 def command():
     "The command answers."
     subprocess.run([Path(sys.executable).with_name("pneumo"), "--help"], check=True, capture_output=True, text=True)
@@ -243,6 +251,7 @@ def run_checks(names):
     if from_wheel := [nb for nb in notebooks() if packed(nb.stem)]:
         python = install_wheel()
         jobs += [(f"wheel_{nb.stem}", alone, nb, python) for nb in from_wheel]
+    if wanted("fuzz"): yield attempt("fuzz", damaged_files, DAMAGED*10 if names else DAMAGED)
     with ProcessPoolExecutor(2) as pool:
         for job in as_completed([pool.submit(attempt, *job) for job in jobs]): yield job.result()
     for check in (site, browser):
