@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, AsJson, Images, Weights, app, read_files, say
+from .console import DISCLAIMER, AsJson, Images, Weights, app, printable, read_files, say
 
 # %% ../nbs/17_cli_report.ipynb #09a37b77
 @app.command()
@@ -32,42 +32,50 @@ def explain(
 
     `pneumo explain scans/ --out maps --json`
     """
+    from pneumo.data import to_json
     from pneumo.image import InputError
-    from pneumo.trust import written
     if out.is_file(): raise InputError(f"{out} is a file; give a folder")
-    good, x, bad = read_files(paths)
-    rows = _explain(good, x, weights, method, size, out) if good else []
-    if as_json: print(json.dumps(rows, indent=1, ensure_ascii=False))
+    films, bad = read_files(paths)
+    rows = _explain(films, weights, method, size, out) if films else []
+    if as_json: print(to_json(rows))
     elif rows:
-        for r in rows: print(f"{r['file']}: {r['label']}, {written(r['probability'])}{', ' + r['words'] if r['side'] else ''} → {r['picture']}")
+        for r in rows: print(printable(_said(r)))
         say(DISCLAIMER)
-    if bad: raise typer.Exit(1 if good else 2)
+    if bad: raise typer.Exit(1 if films else 2)
+
+def _said(r:dict) -> str:
+    "One picture as a line of text."
+    from pneumo.trust import written
+    where = f", {r['words']}" if r["side"] else ""
+    doubt = f"; a person should look: {r['refer_reason']}" if r["refer_reason"] else ""
+    return f"{r['file']}: {r['label']}, {written(r['probability'], 3)}{where} → {r['picture']}{doubt}"
 
 # %% ../nbs/17_cli_report.ipynb #682f8cec
 def _names(files) -> list[str]:
-    "One file name an image, also when two folders hold the same name."
+    "One file name per image, also when two folders hold the same name."
     seen, names = {}, []
-    for f in files:
+    for f in map(Path, files):
         seen[f.stem] = n = seen.get(f.stem, 0) + 1
         names.append(f"{f.stem}.png" if n==1 else f"{f.stem}-{n}.png")
     return names
 
 # %% ../nbs/17_cli_report.ipynb #d98517ba
-def _explain(files, x, weights, method, size, out) -> list[dict]:
-    "Write the pictures; one row a file."
+def _explain(films, weights, method, size, out) -> list[dict]:
+    "Write the pictures; one row per file."
     import numpy as np
     from pneumo.data import atomic
     from pneumo.explain import heatmap, overlay, places
     from pneumo.model import WEIGHTS, load_model
     from pneumo.trust import assess
-    model, x = load_model(weights or WEIGHTS), np.stack(x)
-    said, heat, rows = assess(x, model), heatmap(x, model, method), []
+    model, x = load_model(weights or WEIGHTS), np.stack([f.reduced() for f in films])
+    said, heat, rows = assess(films, model), heatmap(x, model, method), []
     sick = [i for i,e in enumerate(said) if e["label"]=="pneumonia"]
     found = dict(zip(sick, places(x[sick], model, heat[sick], method))) if sick else {}
-    for i,(f,name,im,h,e) in enumerate(zip(files, _names(files), x, heat, said)):
+    nowhere = dict(side=None, zone=None, extent=0., extent_word=None, words="no place: called normal")
+    for i,(f,name,im,h,e) in enumerate(zip(films, _names(f.file for f in films), x, heat, said)):
         with atomic(out/name) as tmp: overlay(im, h, size).save(tmp)
-        where = found.get(i) or dict(side=None, zone=None, extent=0., extent_word=None, words="no place: called normal")
-        rows.append(dict(file=str(f), picture=str(out/name), probability=e["probability"], label=e["label"], method=method, **where))
+        answer = {k: e[k] for k in ("probability", "label", "refer", "refer_reason")}
+        rows.append(dict(file=f.file, picture=str(out/name), **answer, method=method, **found.get(i, nowhere)))
     return rows
 
 # %% ../nbs/17_cli_report.ipynb #1875a634
@@ -99,19 +107,20 @@ def report(
 
     `pneumo report scans/ --reporter openai:medgemma --url http://localhost:11434/v1 --out reports.jsonl`
     """
+    from pneumo.data import to_json
     from pneumo.image import InputError
     if resume and not out: raise InputError("--resume needs --out, the file to go on with")
     strategies = strategy or ["structured"]
     made = _reporter(reporter, prompts, url, tokens, temperature, seed, batch_size, four_bit, insecure)
-    good, x, bad = read_files(paths)
-    lines = _write(made, good, x, strategies, index, out, resume) if good else []
+    films, bad = read_files(paths)
+    lines = _write(made, films, strategies, index, out, resume) if films else []
     for l in lines:
         if "warning" in l: say(f"warning: {l['file']}, {l['strategy']}: {l['warning']}")
-    if as_json: print(json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False))
+    if as_json: print(to_json(lines))
     else:
-        for l in lines: print(f"{l['file']} · {l['strategy']}\n{l['text']}\n")
+        for l in lines: print(printable(f"{l['file']} · {l['strategy']}\n{l['text']}\n"))
         if lines: say(f"{f'written to {out}; measure them with: pneumo audit {out}. ' if out else ''}{DISCLAIMER}")
-    if bad: raise typer.Exit(1 if good else 2)
+    if bad: raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/17_cli_report.ipynb #3f571cd1
 def _reporter(name, prompts, url, tokens, temperature, seed, batch_size, four_bit, insecure):
@@ -124,16 +133,17 @@ def _reporter(name, prompts, url, tokens, temperature, seed, batch_size, four_bi
     return create_reporter(name, **options)
 
 # %% ../nbs/17_cli_report.ipynb #0aeb0976
-def _write(reporter, files, x, strategies, index, out, resume) -> list[dict]:
-    "The reports of these files."
+def _write(reporter, films, strategies, index, out, resume) -> list[dict]:
+    "The reports of these films; a file that was named twice is read once."
     import numpy as np
     from pneumo.report import gather_evidence, make_records, read_jsonl, write_reports
-    opened, x, unique = None, np.stack(x), list(dict.fromkeys(map(str, files)))
+    films = list({f.file: f for f in films}.values())
+    names, x, opened = [f.file for f in films], np.stack([f.reduced() for f in films]), None
     if index or "retrieved" in strategies:
         from pneumo.search import open_index
         opened = open_index(index)
-    first = [list(map(str, files)).index(f) for f in unique]  # a file that was named twice is read once
-    records = make_records(x[first], unique, unique, evidence=gather_evidence(x[first], index=opened))
+    records = make_records(x, names, names, evidence=gather_evidence(films, index=opened))
     if not out: return [l for s in strategies for l in reporter.write(records, s)]
     write_reports(reporter, records, strategies, out, resume)
-    return [l for l in read_jsonl(out)[0] if l["id"] in unique and l["strategy"] in strategies and l["reporter"]==reporter.name]
+    mine = lambda l: l["id"] in names and l["strategy"] in strategies and l["reporter"]==reporter.name
+    return [l for l in read_jsonl(out)[0] if mine(l)]

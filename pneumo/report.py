@@ -58,7 +58,7 @@ def read_prompts(
 
 # %% ../nbs/10_report.ipynb #33036139
 def gather_evidence(
-    x:np.ndarray,          # (n, 28, 28) uint8
+    x,                     # (n, 28, 28) uint8, or a list of Radiographs, whose warnings become part of the evidence
     model=None,            # a Classifier; the shipped one when left out
     index=None,            # an open index of pneumo.search, for neighbours
     k:int=5,               # neighbours an image
@@ -66,6 +66,7 @@ def gather_evidence(
 ) -> list[dict]:           # assessment, place ({} for a normal), neighbours (None without an index)
     "All that is known of each image; raises InputError."
     said = assess(x, model, prevalence)
+    x = x if isinstance(x, np.ndarray) else np.stack([f.reduced() for f in x])
     sick = [i for i,e in enumerate(said) if e["label"]=="pneumonia"]
     where = dict(zip(sick, places(x[sick], model))) if sick else {}
     near = _neighbours(index, x, k) if index is not None else [None]*len(x)

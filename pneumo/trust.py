@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import CLASSES, Xrays, atomic, checked_images
+from .data import CLASSES, Xrays, atomic, checked_images, read_meta, shared_path, to_json
 from .image import InputError
 
 # %% ../nbs/06_trust.ipynb #ec8f28bd
@@ -612,7 +612,7 @@ def fit_trust(
     maps = bootstrap_maps(zs, val.y, n_boot, seed).round(4).tolist()
     scores = {c: s.round(4).tolist() for c,s in class_scores(z, val.y).items()}
     return dict(**fit, maps=maps, scores=scores, level=level, keep=keep, risk=risk, images=len(val),
-                population=population_of(train, seed), data=val.source)
+                population=population_of(train, seed), data=shared_path(val.source))
 
 # %% ../nbs/06_trust.ipynb #2c8ffa75
 def calibrate(
@@ -718,7 +718,7 @@ def _read_otherwise(films, p, model, record, prevalence, thr) -> list[list[str]]
     found = []
     for o,was in zip(others, p):
         q = np.array([to_proba(_mapped(record or dict(slope=1, intercept=0), next(z), prevalence)) for _ in o])
-        changed = ((q >= thr)!=(was >= thr)) | (np.abs(q-was) > .1)
+        changed = ((q >= thr)!=(was >= thr)) | (np.abs(q-was) > .02)
         found.append(["the file can be read another way, which changes the answer"] if changed.any() else [])
     return found
 
@@ -780,17 +780,15 @@ def export_onnx(
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(_with_features(model), (torch.zeros(2,1,28,28),), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},),
                                     input_names=["x"], output_names=["logit", "features"], verbose=False)
-        program.model.metadata_props["pneumo"] = json.dumps(header)
+        program.model.metadata_props["pneumo"] = to_json(header, None)
         program.save(tmp)
     return Path(path)
 
 # %% ../nbs/06_trust.ipynb #6b1f0a1c
 def _onnx_header(text, path) -> dict:
     "Configuration and record of an exported file; raises InputError when they are no such thing."
-    try: header = json.loads(text)
-    except ValueError: header = None
-    if isinstance(header, dict) and isinstance(header.get("config"), dict) and isinstance(header.get("trust"), dict|None): return header
-    raise InputError(f"{path}: its header is damaged; export it again with `pneumo export`")
+    from pydantic import create_model
+    return read_meta(text, create_model("Header", config=(dict, ...), trust=(dict|None, None)), str(path))
 
 class OnnxClassifier:
     "An exported classifier under onnxruntime; `assess` takes it as it takes a Classifier."
