@@ -138,7 +138,7 @@ def read_case_report(
     text = r["text"].decode("utf-8", "replace") if isinstance(r.get("text"), bytes) else str(r.get("text") or "")
     who = " ".join(str(r[k]) for k in ("reporter","strategy") if r.get(k))
     found = read_report(text, evidence, r.get("prompt") if isinstance(r.get("prompt"), str) else None)
-    return dict(found, text=text, warning=r.get("warning"), reporter=r.get("reporter"), strategy=r.get("strategy"), name=f"the report ({who})" if who else "the report")
+    return dict(found, text=text, reporter=r.get("reporter"), strategy=r.get("strategy"), name=f"the report ({who})" if who else "the report")
 
 def independent_answers(
     label:str,            # the classifier's
@@ -251,12 +251,12 @@ SHEET = """{% extends "base" %}{% block title %}{{ c.name }} – case sheet{% en
 <p class="means">The map explains the classifier and not the disease; its maximum is that of this image alone, so a normal film has one, too.</p></section>
 <section class="card wide"><h2>Independent answers</h2>{% if c.independent %}<ul>{% for line in c.independent %}<li>{{ line }}</li>{% endfor %}</ul>{% else %}<p class="soft">None was asked: no index and no other reporter.</p>{% endif %}
 {% if c.independent and c.about.similar_note %}<p class="means">{{ c.about.similar_note }}</p>{% endif %}</section>
-<section class="card wide"><h2>Most similar cases</h2>{% if c.similar %}<div class="similar">{% for s in c.similar %}<figure>{% if images.similar[loop.index0] %}<img src="{{ images.similar[loop.index0] }}" alt="Similar case {{ s.id }}">{% else %}<p class="means">its picture cannot be had from the index's source</p>{% endif %}<figcaption><strong class="{{ s.label or 'unknown' }}">{{ s.label or 'label unknown' }}</strong><br>cosine {{ '%.3f'|format(s.score) }}<br>{{ s.file if s.file is defined else s.id }}</figcaption></figure>{% endfor %}</div>{% else %}<p class="soft">{{ c.about.similar_missing or 'none' }}</p>{% endif %}</section>
+<section class="card wide"><h2>Most similar cases</h2>{% if c.similar %}<div class="similar">{% for s in c.similar %}<figure>{% if images.similar[loop.index0] %}<img src="{{ images.similar[loop.index0] }}" alt="Similar case {{ s.id }}">{% else %}<p class="means">its picture cannot be had from the index's source</p>{% endif %}<figcaption><strong class="{{ s.label or 'unknown' }}">{{ s.label or 'label unknown' }}</strong><br>cosine {{ '%.3f'|format(s.score) }}<br>{{ s.file or s.id }}</figcaption></figure>{% endfor %}</div>{% else %}<p class="soft">{{ c.about.similar_missing or 'none' }}</p>{% endif %}</section>
 {% for r in c.reports %}<section class="card wide"><h2>Report{% if r.reporter %} by {{ r.reporter }}{% endif %}{% if r.strategy %}, {{ r.strategy }}{% endif %}</h2>
 {% if r.reporter==by_construction %}<p class="means">Stated from the classifier's own evidence: it agrees with the classifier by construction and is no second opinion.</p>{% endif %}
 <pre tabindex="0">{{ r.text[:20000] }}{% if r.text|length > 20000 %}
 … {{ r.text|length - 20000 }} more characters{% endif %}</pre>
-{% if r.warning %}<p><strong>Note.</strong> {{ r.warning }}</p>{% endif %}<dl><dt>It claims</dt><dd><strong class="{{ r.claim }}">{{ r.claim }}</strong></dd>{% if r.sentences %}<dt>in</dt><dd><ul>{% for s in r.sentences[:5] %}<li>{{ s[:400] }}</li>{% endfor %}</ul></dd>{% endif %}
+<dl><dt>It claims</dt><dd><strong class="{{ r.claim }}">{{ r.claim }}</strong></dd>{% if r.sentences %}<dt>in</dt><dd><ul>{% for s in r.sentences[:5] %}<li>{{ s[:400] }}</li>{% endfor %}</ul></dd>{% endif %}
 <dt>Unsupported</dt><dd>{% if r.unsupported %}<ul>{% for d in r.unsupported[:20] %}<li>{{ d.kind }}: “{{ d.words[:120] }}” ({{ d.why }})</li>{% endfor %}</ul>{% else %}nothing{% endif %}</dd>
 <dt>Contradictions</dt><dd>{% if r.contradictions %}<ul>{% for d in r.contradictions[:10] %}<li>“{{ d.sentences[0][:300] }}” against “{{ d.sentences[1][:300] }}”</li>{% endfor %}</ul>{% else %}none{% endif %}</dd></dl></section>
 {% else %}<section class="card wide"><h2>Report</h2><p class="soft">None of the given reports is on this file.</p></section>{% endfor %}
