@@ -6,7 +6,6 @@
 __all__ = ['audit', 'case']
 
 # %% ../nbs/18_cli_case.ipynb #a1800004
-import json
 from pathlib import Path
 from typing import Annotated, Optional
 

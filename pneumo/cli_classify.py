@@ -6,7 +6,7 @@
 __all__ = ['ENOUGH', 'PHANTOMS_ONLY', 'predict', 'train', 'evaluate', 'calibrate', 'export']
 
 # %% ../nbs/15_cli_classify.ipynb #5b947506
-import json, warnings
+import json
 from pathlib import Path
 from typing import Annotated, Optional
 

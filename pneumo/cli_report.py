@@ -6,7 +6,6 @@
 __all__ = ['explain', 'report']
 
 # %% ../nbs/17_cli_report.ipynb #7495c989
-import json
 from pathlib import Path
 from typing import Annotated, Optional
 

@@ -7,7 +7,6 @@ __all__ = ['index_app', 'search_app', 'AsJson', 'IndexFolder', 'Data', 'K', 'Out
            'info', 'add', 'remove', 'text', 'image', 'search_evaluate']
 
 # %% ../nbs/16_cli_search.ipynb #4dc04735
-import json
 from pathlib import Path
 from typing import Annotated, Optional
 

@@ -6,7 +6,7 @@
 __all__ = ['DISCLAIMER', 'app', 'Images', 'Weights', 'AsJson', 'printable', 'cell', 'say', 'main', 'read_files', 'call']
 
 # %% ../nbs/14_console.ipynb #49fbc33b
-import json, os, sys, warnings
+import os, sys, warnings
 from pathlib import Path
 from typing import Annotated, Optional
 

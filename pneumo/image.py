@@ -12,7 +12,6 @@ __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_FILE', 'MAX_HEADER', 'CHOSEN', 'NEARB
 import io, math, re, warnings, zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -371,7 +370,7 @@ def _check_scans(stream:bytes) -> None:
 def _check_runs(coded:int, decoded:int) -> None:
     "Refuse run-length coding that no encoder writes, or that would take minutes here; raises InputError."
     if coded > 1.2*decoded + 10_000: raise InputError("its run-length coding is longer than the pixels that it codes; the file is damaged")
-    if coded > 4_000_000 and not find_spec("rle"): raise InputError("so large a run-length coded image needs an extra: pip install 'pneumo[dicom]'")
+    if coded > 8_000_000: raise InputError("so much run-length coding would take minutes; save the image uncompressed or as JPEG 2000")
 
 def _check_dicom(ds) -> None:
     "Refuse before decoding what no radiograph is; raises InputError."

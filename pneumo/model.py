@@ -290,8 +290,8 @@ class _Record(BaseModel):
     risk: Annotated[float, Field(ge=0, le=1)]
 
 class _Header(BaseModel):
-    "The header of any weights of pneumo."
-    config: dict
+    "The header of any weights of pneumo; not each of them has a configuration."
+    config: dict = {}
 
 class _ClassifierHeader(BaseModel):
     "The header of a classifier's weights."
@@ -318,7 +318,7 @@ def load_model(
     name:str=None,           # the architecture it must be, if that matters
 ) -> Classifier:             # in evaluation mode
     "Rebuild a classifier from its file; raises InputError for a file that does not fit."
-    if "model" not in read_header(path)["config"]: raise InputError(f"{path}: not a classifier's weights but another part of pneumo; `pneumo train` writes a model.safetensors")
+    if "model" not in read_header(path).get("config", {}): raise InputError(f"{path}: not a classifier's weights but another part of pneumo; `pneumo train` writes a model.safetensors")
     header = read_header(path, _ClassifierHeader)
     config = header["config"]
     if name and name!=config["model"]: raise InputError(f"{path}: weights of {config['model']}, not of {name}")

@@ -430,7 +430,9 @@ def _gaussian(z, outside=None) -> tuple:
     "Mean, root of the precision, and the direction towards outsiders (zero without any)."
     from sklearn.covariance import LedoitWolf
     g = LedoitWolf().fit(z)
-    root, mean = np.linalg.cholesky(g.precision_), g.location_
+    ridge = 1e-6*max(np.trace(g.covariance_)/len(g.covariance_), 1e-6)   # a handful of images has no covariance of its own
+    root = np.linalg.cholesky(np.linalg.inv(g.covariance_ + ridge*np.eye(len(g.covariance_))))
+    mean = g.location_
     if outside is None: return mean, root, np.zeros_like(mean)
     pooled = .75*g.covariance_ + .25*LedoitWolf().fit(outside).covariance_
     return mean, root, np.linalg.solve(pooled, outside.mean(0)-mean)
@@ -521,7 +523,7 @@ def fit_population(
 ) -> dict:                 # ready for JSON: a record for each size
     "The training population's place among the features; raises InputError for images of another shape."
     groups = np.arange(len(x)) if groups is None else np.asarray(groups)
-    if len(groups) < 10: raise InputError(f"{len(groups)} training images are too few to tell their population; 10 are the least, 1000 are better")
+    if len(groups) < 2: raise InputError(f"{len(groups)} training images are too few to tell their population; 1000 are good")
     lot = np.random.default_rng(seed).permutation(len(np.unique(groups))) % 5
     fold = lot[np.unique(groups, return_inverse=True)[1]]
     record = dict(rare={str(k): v for k,v in rare.items()}, prototypes=_fit_prototypes(x, seed=seed))
