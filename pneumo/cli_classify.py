@@ -30,7 +30,7 @@ def predict(
     """Probability of pneumonia for X-ray files, and how far to trust it.
 
     Trained on children of one to five years: on adults it is worth nothing. A film that is trimmed at top and bottom is easily taken for pneumonia (of
-    healthy films with a fifth of the height cut away, four of ten).
+    healthy films with a fifth of the height cut away, one of three).
 
     Examples:
 
@@ -197,12 +197,12 @@ def evaluate(
     """
     from pneumo.image import InputError
     from pneumo.model import WEIGHTS, load_model
-    from pneumo.trust import assess
+    from pneumo.trust import probabilities
     if split not in ("train", "val", "test"): raise InputError(f"unknown split {split!r}; use train, val or test")
     model, splits = load_model(weights or WEIGHTS), _measured(data, weights or WEIGHTS)
     d = splits[split]
     say(f"measuring on {len(d)} images and {n_boot} resamples of them")
-    p = [r["probability"] for r in assess(d.x, model)]  # as `predict` says them
+    p = probabilities(model, d.x)  # as `predict` says them
     _report(d, p, splits["train"], str(weights or "shipped"), threshold, n_boot, out, as_json)
 
 # %% ../nbs/15_cli_classify.ipynb #15measu1

@@ -56,12 +56,10 @@ def main() -> None:
 # %% ../nbs/14_console.ipynb #99df1bd7
 def _files(path:Path) -> list[Path]:
     "The path itself, or the images of the folder that it names; what is left out there is listed."
-    from pneumo.image import find_radiographs
+    from pneumo.image import find_radiographs, left_out
     if not path.is_dir(): return [path]
     files, left = find_radiographs(path)
-    for why in dict.fromkeys(left.values()):
-        names = [f.name for f,w in left.items() if w==why]
-        say(f"skipped in {path}: {', '.join(names[:5])}{f' and {len(names)-5} more' if len(names)>5 else ''} ({why})")
+    for line in left_out(left): say(f"skipped in {path}: {line}")
     return files
 
 def read_files(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PHANTOM_BANNER', 'CLASSES', 'SPLITS', 'FILE', 'MD5', 'SHARES', 'ALIASES', 'LABELS', 'Xrays', 'checked_images',
            'atomic', 'to_json', 'save_json', 'read_meta', 'shared_path', 'need_extra', 'env_file',
-           'find_pneumoniamnist', 'is_published', 'read_npz', 'image_files', 'read_folder', 'read_csv', 'load_data',
-           'class_counts', 'exact_copies', 'shortcut_auc']
+           'find_pneumoniamnist', 'is_published', 'read_npz', 'read_folder', 'read_csv', 'load_data', 'class_counts',
+           'exact_copies', 'shortcut_auc']
 
 # %% ../nbs/02_data.ipynb #0c5ed1c5
 import csv, hashlib, json, math, os, warnings
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .image import InputError, find_radiographs, read_radiograph
+from .image import InputError, find_radiographs, left_out, read_radiograph
 from .phantoms import phantom_splits
 
 # %% ../nbs/02_data.ipynb #0179a750
@@ -235,13 +235,6 @@ def _split(x, y, source, split, path) -> Xrays:
         raise InputError(f"{path}: {split}_labels must hold both 0 (normal) and 1 (pneumonia) and nothing else; found {np.unique(y)[:5].tolist()}")
     return Xrays(x, y.astype(np.uint8), source, split)
 
-# %% ../nbs/02_data.ipynb #22b5a781
-def image_files(
-    folder:str|Path,  # searched with all its subfolders
-) -> list[Path]:      # sorted
-    "The images below a folder, by their content; raises InputError when there are none."
-    return find_radiographs(folder)[0]
-
 # %% ../nbs/02_data.ipynb #76ff8ff3
 def _read_all(files:list, where:str) -> np.ndarray:
     "The X-rays of these files, (n, 28, 28) uint8; one error names the first that cannot be read and counts the others, one warning the doubtful ones."
@@ -316,7 +309,13 @@ def _class_files(root:Path) -> list[tuple]:
     if missing := [c for c in CLASSES if c not in found]:
         raise InputError(f"{root}: the folder {' and '.join(m+'/' for m in missing)} is missing; images belong into normal/ and pneumonia/")
     if others := [f"{p.name}/" for c,p in found.items() if c not in CLASSES]: warnings.warn(f"{root}: {', '.join(others)} is not read; only normal/ and pneumonia/ are", stacklevel=4)
-    return [(f,i) for i,c in enumerate(CLASSES) for f in image_files(found[c])]
+    return [(f,i) for i,c in enumerate(CLASSES) for f in _images(found[c])]
+
+def _images(folder:Path) -> list[Path]:
+    "The images below a folder; a warning names what else is there."
+    files, left = find_radiographs(folder)
+    for line in left_out(left): warnings.warn(f"{folder}: skipped {line}", stacklevel=5)
+    return files
 
 # %% ../nbs/02_data.ipynb #02own006
 def read_folder(

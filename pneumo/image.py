@@ -6,7 +6,7 @@
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_FILE', 'MAX_HEADER', 'CHOSEN', 'NEARBY', 'FORMATS', 'BORDER', 'EVEN', 'FLAT',
            'SUFFIXES', 'InputError', 'reduce28', 'Radiograph', 'grey_range', 'chosen_grey', 'read_levels',
            'header_doubts', 'find_border', 'without_border', 'with_contrast', 'pixel_doubts', 'read_radiograph',
-           'read_xray', 'find_radiographs']
+           'read_xray', 'left_out', 'find_radiographs']
 
 # %% ../nbs/00_image.ipynb #dd052a8b
 import io, math, re, warnings, zlib
@@ -46,6 +46,7 @@ def _at_most(g:np.ndarray, side:int) -> np.ndarray:
     im.thumbnail((side, side))
     return np.asarray(im)
 
+# %% ../nbs/00_image.ipynb #6a5e0038
 @dataclass(eq=False)
 class Radiograph:
     "One radiograph as it was read, with what was decided on the way."
@@ -120,6 +121,7 @@ def grey_range(
     inside = levels[(levels >= low-.5*spread) & (levels <= high+.25*spread)]
     return float(inside.min()), float(inside.max())
 
+# %% ../nbs/00_image.ipynb #6a5e0036
 def _mapped(a:np.ndarray, to_unit) -> np.ndarray:
     "(h, w) uint8 from a function of levels to [0, 1]: by a table for 16 bits, and some rows at a time so that memory stays small."
     to_bytes = lambda v: (np.clip(to_unit(v.astype(np.float64)), 0, 1)*255).round().astype(np.uint8)
@@ -201,6 +203,7 @@ def _order(ds) -> str:
     "Byte order of the words in a table."
     return ">" if ds.original_encoding[1] is False else "<"
 
+# %% ../nbs/00_image.ipynb #6a5e0037
 def _modality(ds):
     "Stored numbers to the modality's values: its table, or slope and intercept; raises InputError."
     if ds.get("ModalityLUTSequence"):
@@ -250,6 +253,7 @@ def _stored(a:np.ndarray, ds) -> np.ndarray:
     above = (a > 2**bits-1).mean()
     return a & (2**bits-1) if 0 < above < .05 else a   # more than an overlay: the header is wrong, not the pixels
 
+# %% ../nbs/00_image.ipynb #6a5e0033
 def _byte_colours(a:np.ndarray) -> np.ndarray:
     "Colours of a palette with 8 bits: those of 16-bit entries, or 8 bits in a wide coat."
     return (a//257 if a.max() > 255 else a).astype(np.uint8)
@@ -291,6 +295,7 @@ _LATERAL = re.compile(r"\b(lat|lateral|latéral\w*|seitlich|laterale|ll|rl|llat|
 _RADIOGRAPHY = {"", "CR", "DX", "DR", "RG", "OT", "SC", "PX", "XR"}
 _OTHER_IMAGES = tuple(f"1.2.840.10008.5.1.4.1.1.{k}" for k in ("2", "4", "6", "20", "128", "77"))   # CT, MR, ultrasound, nuclear, PET, visible light
 
+# %% ../nbs/00_image.ipynb #6a5e0034
 def _words(ds, *tags) -> str:
     "What some tags say, in lower case; of a coded sequence, what its codes mean."
     items = (v if type(v := ds.get(t)).__name__=="Sequence" else [v] for t in tags)
@@ -330,6 +335,7 @@ def _is_stretched(ds) -> bool:
     pairs = (ds.get(t) for t in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"))
     return any(p and len(p)==2 and abs(float(p[0])-float(p[1])) > .02*abs(float(p[1])) for p in pairs)
 
+# %% ../nbs/00_image.ipynb #6a5e0035
 def header_doubts(
     ds,                      # a pydicom dataset
 ) -> tuple[str,...]:         # in words, without the value of any tag
@@ -548,10 +554,11 @@ def without_border(
 ) -> Radiograph:
     "Cut bars that reach into what the network sees; a thin border only adds a reading that the answer must agree with."
     if min(r.pixels.shape) <= 28: return r
-    lost, inner = _framed(r.pixels, find_border(r.pixels))
+    kept = find_border(r.pixels)
+    lost, inner = _framed(r.pixels, kept)
     if lost >= BORDER:
-        rows,cols = find_border(r.pixels)
-        r = replace(r, pixels=inner.copy(), notes=(*r.notes, "a plain border was cut away"), others=tuple(o[rows,cols] for o in r.others))
+        notes = (*r.notes, "a plain border was cut away")
+        r = replace(r, pixels=inner.copy(), notes=notes, others=tuple(o[kept] for o in r.others))
     elif lost: return replace(r, others=(*r.others, inner))
     lost, inner = _framed(r.pixels, find_border(r.pixels, EVEN))
     return replace(r, others=(*r.others, inner)) if lost > .02 else r
@@ -665,6 +672,13 @@ def _left_out(path:Path) -> str:
         with path.open("rb") as f: kind = _kind(f.read(140))
     except OSError as e: return f"cannot be opened ({e.strerror})"
     return "" if kind in ("dicom", "image") or path.suffix.lower() in SUFFIXES else kind or "no image"
+
+def left_out(
+    left:dict,       # what was left out → why, as `find_radiographs` gives it
+) -> list[str]:      # one line per reason, with at most five names
+    "What a folder holds besides images, in words."
+    reasons = {why: [p.name for p,w in left.items() if w==why] for why in left.values()}
+    return [f"{', '.join(names[:5])}{f' and {len(names)-5} more' if len(names)>5 else ''} ({why})" for why,names in reasons.items()]
 
 def find_radiographs(
     folder:str|Path,           # searched with all its subfolders

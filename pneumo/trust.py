@@ -9,8 +9,8 @@ __all__ = ['POPULATION', 'SIZES', 'RARE', 'STATES', 'FEW', 'LIES', 'to_score', '
            'sensitivity_threshold', 'cost_threshold', 'net_benefit', 'plot_decision', 'conformal_p', 'prediction_sets',
            'class_scores', 'cross_coverage', 'risk_coverage', 'keep_threshold', 'plot_risk_coverage',
            'population_features', 'varied', 'fit_population', 'unusualness', 'population_of', 'placed', 'orientation',
-           'photographs', 'fit_trust', 'calibrate', 'trust_record', 'threshold_for', 'assess', 'export_onnx',
-           'OnnxClassifier']
+           'photographs', 'fit_trust', 'calibrate', 'trust_record', 'threshold_for', 'assess', 'probabilities',
+           'export_onnx', 'OnnxClassifier']
 
 # %% ../nbs/06_trust.ipynb #48b500fe
 import base64, json, os, warnings
@@ -687,7 +687,7 @@ def assess(
     else: rows = _rows(x, films, z, model, record, prevalence, thr)
     if films is None: return rows
     p = [r["probability"] for r in rows]
-    return [_warned(r, [*f.warnings, *told]) for r,f,told in zip(rows, films, _read_otherwise(films, p, model, record, prevalence, thr))]
+    return [_warned(r, [*f.warnings, *told]) for r,f,told in zip(rows, films, _read_otherwise(films, p, model, prevalence, thr))]
 
 # %% ../nbs/06_trust.ipynb #02b7dac4
 def _bare(p, thr) -> dict:
@@ -711,15 +711,25 @@ def _row(record, thr, p, low, high, inside, weak, ood, state) -> dict:
                 prediction_set=[c for c,k in zip(CLASSES, inside) if k], refer=bool(reason), refer_reason=reason,
                 ood=float(ood), unusual=bool(ood > 1), calibrated=True)
 
-def _read_otherwise(films, p, model, record, prevalence, thr) -> list[list[str]]:
+# %% ../nbs/06_trust.ipynb #6b1f0a30
+def probabilities(
+    model,                    # a Classifier or an exported one
+    x:np.ndarray,             # (n, 28, 28) uint8
+    prevalence:float=None,    # of pneumonia where the images come from; balanced if None
+) -> np.ndarray:              # (n,) calibrated where the weights carry a record
+    "The probabilities that `assess` gives, and nothing else; raises InputError for other images."
+    record = trust_record(model) or dict(slope=1, intercept=0)
+    return to_proba(_mapped(record, _scores(model, checked_images(x)), checked_prevalence(prevalence)))
+
+def _read_otherwise(films, p, model, prevalence, thr) -> list[list[str]]:
     "For each film, a warning if another reading of its file would change the answer; films may bring such readings as `others`."
     from pneumo.image import reduce28
     others = [[reduce28(g) for g in getattr(f, "others", ())] for f in films]
     if not any(others): return others
-    z = iter(_scores(model, np.stack(sum(others, []))))
+    asked = iter(probabilities(model, np.stack(sum(others, [])), prevalence))
     found = []
     for o,was in zip(others, p):
-        q = np.array([to_proba(_mapped(record or dict(slope=1, intercept=0), next(z), prevalence)) for _ in o])
+        q = np.array([next(asked) for _ in o])
         changed = ((q >= thr)!=(was >= thr)) | (np.abs(q-was) > .02)
         found.append(["the file can be read another way, which changes the answer"] if changed.any() else [])
     return found
