@@ -17,7 +17,7 @@ TIMEOUT = 600  # seconds for one cell
 # Small parameters for each notebook, beside `out`, which every notebook but the index has.
 PARAMETERS = {
     "05_evaluate": dict(n_boot=100),
-    "07_explain": dict(epochs=1, limit=256),
+    "07_explain": dict(epochs=1, seeds=[0, 1], limit=256),
     "08_embed": dict(n_query=5),
     "09_search": dict(limit=60, n_vec=1000),
     "11_audit": dict(n_boot=100),
