@@ -6,7 +6,7 @@
 The vectors are pneumoclip's of PneumoniaMNIST's training images, drawn with replacement, moved by noise as long as the median
 distance to the nearest neighbour, and scaled back to length one; the queries come from the validation images in the same way.
 Results go into a JSON file, written anew after every row so that a run that is stopped loses one row at most; rows that are
-there already are not measured again. The study nbs/22_retrieval.ipynb shows them.
+there already are not measured again. The study nbs/52_retrieval.ipynb shows them.
 """
 import argparse, json, os, time
 from pathlib import Path

@@ -16,21 +16,21 @@ TIMEOUT = 600  # seconds for one cell
 
 # Small parameters for each notebook, beside `out`, which every notebook but the index has.
 PARAMETERS = {
-    "05_evaluate": dict(n_boot=100),
-    "07_explain": dict(epochs=1, seeds=[0, 1], limit=256),
-    "08_embed": dict(n_query=5),
-    "09_search": dict(limit=60, n_vec=1000),
-    "11_audit": dict(n_boot=100),
-    "20_classification": dict(epochs=1, seeds=[0, 1], passes=1, limit=512, n_boot=50, out=f"{RUNS}/20_classification"),
-    "21_reports": dict(limit=60, n_boot=50, out=f"{RUNS}/21_reports"),
-    "22_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, bench=[1000], out=f"{RUNS}/22_retrieval"),
-    "23_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5], limit=160, n_boot=50, out=f"{RUNS}/23_robustness"),
-    "24_files": dict(films=2, limit=2, out=f"{RUNS}/24_files"),
+    "12_evaluate": dict(n_boot=100),
+    "16_explain": dict(epochs=1, seeds=[0, 1], limit=256),
+    "20_embed": dict(n_query=5),
+    "24_search": dict(limit=60, n_vec=1000),
+    "32_audit": dict(n_boot=100),
+    "50_classification": dict(epochs=1, seeds=[0, 1], passes=1, limit=512, n_boot=50, out=f"{RUNS}/50_classification"),
+    "51_reports": dict(limit=60, n_boot=50, out=f"{RUNS}/51_reports"),
+    "52_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, bench=[1000], out=f"{RUNS}/52_retrieval"),
+    "53_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5], limit=160, n_boot=50, out=f"{RUNS}/53_robustness"),
+    "54_files": dict(films=2, limit=2, out=f"{RUNS}/54_files"),
 }
 DAMAGED = 500  # files through the reader whenever everything is checked; `check.py fuzz` takes ten times as many
 
 # Run from a wheel, alone in an empty folder, whenever everything is checked; `check.py wheel` does so with every notebook.
-FROM_WHEEL = {"02_data", "19_cli", "index"}
+FROM_WHEEL = {"02_data", "46_cli", "index"}
 
 # A path of one machine in an output; `precision/recall` or `https://…/a/b` is not one.
 MACHINE_PATH = re.compile(r"(?<![\w:/.~-])/(?:(?:[\w.-]+/){2,}|(?:home|root|tmp|opt|mnt|work|Users)/)[\w.-]+")

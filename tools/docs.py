@@ -10,9 +10,10 @@ from nbdev.serve import proc_nbs
 
 import references
 from export import directive
+from pneumo.run import is_study
 
 ROOT = Path(__file__).resolve().parent.parent
-STUDY = "23456789"  # how the file of a study begins; its page is an article, with the code folded away
+ROOMS = {"Images": "0", "Classifier": "1", "Retrieval": "2", "Reports": "3", "Running": "4", "Studies": "56789"}  # section → first digits
 PROC, SITE, STAGE = Path("_proc"), Path("_docs"), Path("runs/site")
 # nbdev links to `data.html` for 00_data.ipynb. Quarto follows the `output-file` that nbdev adds and smalldocs does not,
 # so the number is taken off the file's name and off the links to it, and both write the same pages.
@@ -192,10 +193,10 @@ def tidy(nb, module, site_url, anchors, known, study=False):
 
 
 def contents():
-    "The sidebar: the pages without a number, the chapters, the studies, each in order."
+    "The sidebar: the pages without a number, then the rooms, each in order."
     names = sorted(p.name for p in Path("nbs").glob("*.ipynb"))
     pages = ["index.ipynb", *(n for n in names if not n[0].isdigit() and n != "index.ipynb")]
-    sections = {"Start": pages, "Library": [n for n in names if n[0] in "01"], "Studies": [n for n in names if n[0] in STUDY]}
+    sections = {"Start": pages} | {room: [n for n in names if n[0] in digits] for room, digits in ROOMS.items()}
     return [{"section": title, "contents": found} for title, found in sections.items() if found]
 
 
@@ -229,7 +230,7 @@ def build():
     processed = {path: nbformat.read(path, 4) for path in PROC.glob("*.ipynb")}
     anchors, known = set().union(*map(documented, processed.values())), commands()
     for path, nb in processed.items():
-        tidy(nb, NUMBER.sub("", path.name).removesuffix(".ipynb"), site_url, anchors, known, study=path.name[0] in STUDY)
+        tidy(nb, NUMBER.sub("", path.name).removesuffix(".ipynb"), site_url, anchors, known, study=is_study(path))
         path.unlink()
         nbformat.write(nb, path.with_name(NUMBER.sub("", path.name)))
     configure(cfg, site_url)
