@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_FILE', 'MAX_HEADER', 'CHOSEN', 'NEARBY', 'FORMATS', 'BORDER', 'EVEN', 'FLAT',
-           'SUFFIXES', 'InputError', 'reduce28', 'Radiograph', 'grey_range', 'chosen_grey', 'read_levels',
+           'SUFFIXES', 'DISCLAIMER', 'InputError', 'reduce28', 'Radiograph', 'grey_range', 'chosen_grey', 'read_levels',
            'header_doubts', 'find_border', 'without_border', 'with_contrast', 'pixel_doubts', 'read_radiograph',
-           'read_xray', 'left_out', 'find_radiographs']
+           'read_xray', 'left_out', 'find_radiographs', 'data_uri']
 
 # %% ../nbs/00_image.ipynb #dd052a8b
-import io, math, re, warnings, zlib
+import base64, io, math, re, warnings, zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -689,3 +689,15 @@ def find_radiographs(
     files = [p for p in paths if not why[p]]
     if not files: raise InputError(f"{folder}: no image in this folder or below (PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, DICOM)")
     return files, {p: w for p,w in why.items() if w}
+
+# %% ../nbs/00_image.ipynb #93a27b16
+DISCLAIMER = "Research software, not a medical device."
+
+def data_uri(
+    image,             # PIL image
+    kind:str="PNG",    # PNG, or JPEG with less to carry
+) -> str:              # data:image/png;base64,…
+    "An image as an address that a page can hold; encoded anew, so nothing but pixels comes along."
+    out = io.BytesIO()
+    image.save(out, kind, **(dict(quality=85) if kind=="JPEG" else {}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
