@@ -21,7 +21,8 @@ from torch import nn
 
 from .data import atomic
 from .image import InputError
-from .model import WEIGHTS, create_model, load_model, read_header, to_tensor
+from .model import WEIGHTS, create_model, load_model, read_header
+from .framing import to_tensor
 
 # %% ../nbs/20_embed.ipynb #523f8cee
 def unit(

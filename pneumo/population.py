@@ -100,7 +100,7 @@ def population_features(
 ) -> np.ndarray:           # (n, 200) float64
     "Activations of the fixed network, pooled and projected; raises InputError for other shapes and types."
     import torch
-    from pneumo.model import to_tensor
+    from pneumo.framing import to_tensor
     x = checked_images(x, sizes=SIZES)
     net = feature_network()
     with torch.inference_mode():
@@ -114,15 +114,15 @@ def varied(
 ) -> np.ndarray:           # the same shape
     "Images cropped by up to a fifth and windowed a little differently."
     import torch
-    from pneumo.model import to_tensor
-    from pneumo.train import _warp
+    from pneumo.framing import to_tensor
+    from pneumo.framing import warp
     rng = np.random.default_rng(seed)
     n = len(x)
     side = np.exp(-.2*rng.uniform(size=n))
     shift = rng.uniform(-1, 1, (n,2))*(1-side)[:,None]
     zero = 0*side
     maps = np.stack([side, zero, shift[:,0], zero, side, shift[:,1]], 1).reshape(n, 2, 3)
-    g = _warp(to_tensor(x, SIZES), torch.from_numpy(maps).float())[:,0].numpy()
+    g = warp(to_tensor(x, SIZES), torch.from_numpy(maps).float())[:,0].numpy()
     gamma, contrast, light = (rng.uniform(-v, v, (n,1,1)) for v in (.3, .25, .08))
     g = g.clip(.004, 1)**np.exp(gamma)
     mean = g.mean((1,2), keepdims=True)

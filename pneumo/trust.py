@@ -104,7 +104,8 @@ def perturbed_scores(
 ) -> np.ndarray:           # (draws, n) scores
     "Scores of images moved a little, blurred, relit and made noisy."
     import torch
-    from pneumo.model import predict_proba, to_tensor
+    from pneumo.model import predict_proba
+    from pneumo.framing import to_tensor
     from pneumo.train import augment
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
