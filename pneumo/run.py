@@ -234,9 +234,9 @@ def headline_table(
 
 # %% ../nbs/40_run.ipynb #173f9098
 def _notice() -> str:
-    "What `set_note` of `pneumo.evaluate` says now, as a sentence; a table made from phantoms must not look like one made from patients."
-    if not (evaluate := sys.modules.get("pneumo.evaluate")): return ""
-    evaluate.set_note(text := evaluate.set_note())
+    "What `set_note` of `pneumo.plots` says now, as a sentence; a table made from phantoms must not look like one made from patients."
+    if not (plots := sys.modules.get("pneumo.plots")): return ""
+    plots.set_note(text := plots.set_note())
     return f"{text}." if text else ""
 
 def headline(
