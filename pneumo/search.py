@@ -82,12 +82,13 @@ INFO = dict(encoder=str, digest=str, dim=int, metric=str, kind=str, source=str, 
 
 def index_info(
     encoder:Encoder,          # that made the vectors
+    dim:int,                  # of the vectors
     kind:str,                 # of index
     source:str="",            # the data set, by name
     origin:str="",            # what `load_data` takes to read it again
 ) -> dict:                    # of `INFO`
     "What an index says of itself."
-    made_by = dict(encoder=encoder.name, digest=encoder.digest, dim=int(encoder.dim), metric="cosine")
+    made_by = dict(encoder=encoder.name, digest=encoder.digest, dim=int(dim), metric="cosine")
     return dict(made_by, kind=kind, source=source, origin=origin)
 
 _FILTERS = ("split", "label", "id", "index")     # the columns that a search may be restricted by
@@ -295,7 +296,7 @@ def index_vectors(
     twice = items.id[items.id.duplicated()]
     if len(twice): raise InputError(f"the id {twice.iloc[0]} occurs twice")
     kind = choose_kind(len(vectors), kind)
-    info = index_info(encoder, kind, source, origin) | dict(dim=int(vectors.shape[1]))
+    info = index_info(encoder, vectors.shape[1], kind, source, origin)
     return Index(make_faiss(vectors, kind), items.reset_index(drop=True), info, encoder)
 
 # %% ../nbs/24_search.ipynb #s09c
