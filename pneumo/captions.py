@@ -34,8 +34,10 @@ def read_words(
     "The lists that texts are made of."
     text = Path(path).read_text(encoding="utf-8")
     _, *parts = re.split(r"^\[(.+)\]$", text, flags=re.M)
-    items = lambda body: [" ".join(item.split()) for item in body.split("|")]
-    return {name: items(body) for name,body in zip(parts[::2], parts[1::2])}
+    found = {}
+    for name,body in zip(parts[::2], parts[1::2]):
+        found[name] = [" ".join(item.split()) for item in body.split("|")]
+    return found
 
 WORDS = read_words()
 
@@ -60,8 +62,8 @@ class Captions:
 
     def pick(self, ways:list[tuple]) -> list:
         "One of these, without the probability that stands last in each."
-        *way, _ = ways[self.rng.choice(len(ways), p=[w[-1] for w in ways])]
-        return way
+        p = [w[-1] for w in ways]
+        return list(ways[self.rng.choice(len(ways), p=p)][:-1])
 
     def finding(self) -> str:
         "Something that pneumonia shows, at times with qualities and a place."
@@ -76,7 +78,9 @@ class Captions:
         "One to three of them, joined as a denial joins them."
         f = self.finding()
         for p in (.3, .1):
-            if self.chance(p): f += self.any((" or ", " and ", ", ", " nor ", "/")) + self.finding()
+            if self.chance(p):
+                f += self.any((" or ", " and ", ", ", " nor ", "/"))
+                f += self.finding()
         return f
 
 # %% ../nbs/21_captions.ipynb #s1cap03
@@ -84,9 +88,15 @@ class Captions:
 def of_finding(self:Captions, y:int) -> str:
     "A finding is there, or health is not; for a normal image the reverse."
     healthy = partial(self.one, "healthy")
-    ill = [("affirm", self.finding, .45), ("ask", self.finding, .2), ("persist", self.finding, .17), ("deny", healthy, .18)]
-    well = [("deny", self.findings, .45), ("ask without", self.findings, .15), ("gone", self.finding, .15),
-            ("affirm", healthy, .15), ("ask", healthy, .1)]
+    ill = [("affirm", self.finding, .45),
+           ("ask", self.finding, .2),
+           ("persist", self.finding, .17),
+           ("deny", healthy, .18)]
+    well = [("deny", self.findings, .45),
+            ("ask without", self.findings, .15),
+            ("gone", self.finding, .15),
+            ("affirm", healthy, .15),
+            ("ask", healthy, .1)]
     section, fill = self.pick(ill if y else well)
     template = self.one(section)
     return template.replace("{f2}", fill()).replace("{f}", fill())
@@ -119,7 +129,10 @@ def of_patient(self:Captions, y:int) -> str:
 @patch
 def simple(self:Captions, y:int) -> str:
     "One statement that is true of an image with label `y`."
-    ways = [(self.of_finding, .5), (self.of_state, .2), (self.of_patient, .27), (self.of_noun, .03)]
+    ways = [(self.of_finding, .5),
+            (self.of_state, .2),
+            (self.of_patient, .27),
+            (self.of_noun, .03)]
     return self.pick(ways)[0](y)
 
 # %% ../nbs/21_captions.ipynb #s1cap05
@@ -135,7 +148,9 @@ def contrast(self:Captions, y:int) -> str:
     if self.chance(.5):
         template = self.one("yet" if y else "suspected")
         return template.replace("{f}", self.finding()).replace("{x}", self.simple(y))
-    if not y: return ", ".join(self.rng.permutation([self.elsewhere(), self.simple(0)]))
+    if not y:
+        parts = [self.elsewhere(), self.simple(0)]
+        return ", ".join(self.rng.permutation(parts))
     other = f"no {self.finding()}" if self.chance(.25) else self.elsewhere()
     joint = self.any((", ", " but ", ", but ", ". ", "; ", ", however "))
     lead = self.any(("", "", "there is ", "with ", "positive for "))
@@ -150,9 +165,10 @@ def said(self:Captions, y:int) -> str:
 @patch
 def report(self:Captions, y:int) -> str:
     "A few sentences, the first ones without meaning for the label."
-    opening = [self.one("opening") for _ in range(self.rng.integers(3))]
-    true = [self.simple(y)+"." for _ in range(self.rng.integers(1, 4))]
-    return " ".join(opening + true)
+    n = self.rng.integers(3)
+    opening = [self.one("opening") for _ in range(n)]
+    n = self.rng.integers(1, 4)
+    return " ".join(opening + [self.simple(y)+"." for _ in range(n)])
 
 @patch
 def foreign(self:Captions, y:int) -> str:
@@ -179,7 +195,11 @@ def misspell(
 @patch
 def clause(self:Captions, y:int) -> str:
     "One statement, alone or in company, with its blanks filled."
-    kinds = [(self.simple, .62), (self.contrast, .12), (self.said, .1), (self.report, .1), (self.foreign, .06)]
+    kinds = [(self.simple, .62),
+             (self.contrast, .12),
+             (self.said, .1),
+             (self.report, .1),
+             (self.foreign, .06)]
     return self.filled(self.pick(kinds)[0](y))
 
 @patch
@@ -194,7 +214,9 @@ def caption(self:Captions) -> tuple[str,int]:
     "One caption and its label: one or two statements that agree, at times misspelt or in another case."
     y = int(self.chance(.5))
     text = self.clause(y)
-    if self.chance(.25): text += self.any((", ", ". ", "; ", " and ", " - ")) + self.clause(y)
+    if self.chance(.25):
+        text += self.any((", ", ". ", "; ", " and ", " - "))
+        text += self.clause(y)
     p = self.any((0, 0, .1, .25))
     spoilt = lambda w: misspell(w, self.rng) if len(w)>3 and self.chance(p) else w
     text = " ".join(map(spoilt, text.split(" ")))

@@ -77,7 +77,8 @@ _MAX_QUERY = 2000     # characters
 def _checked(self:Encoder, texts, said=str.isalnum) -> list[str]:
     "Queries as a list; raises InputError for one that is too long, or has no character of which `said` is true."
     if not self.has_words:
-        raise InputError(f"{self.name} knows no words; search by image, or take an encoder that does, such as pneumoclip")
+        raise InputError(f"{self.name} knows no words; "
+                         "search by image, or take an encoder that does, such as pneumoclip")
     texts = [texts] if isinstance(texts, str) else list(texts)
     for i,t in enumerate(texts):
         if not isinstance(t, str) or not any(map(said, t)): raise InputError(f"query {i} ({t!r}) holds no words")
@@ -286,7 +287,7 @@ def tiny_open_clip(
 _ENCODERS = ("pixels", "random", "pneumonet", "pneumoclip", "biomedclip", "timm:NAME", "open_clip:NAME")
 
 def create_encoder(
-    name:str="pneumoclip",     # pixels, random, pneumonet[:FILE], pneumoclip[:FILE], biomedclip, timm:NAME, open_clip:NAME
+    name:str="pneumoclip",     # one of `_ENCODERS`; pneumonet and pneumoclip take :FILE
     image_size:int=None,       # pixels a side inside a timm backbone; its own when left out
 ) -> Encoder:
     "Make an encoder by name; raises InputError for an unknown one, or one that cannot be had."

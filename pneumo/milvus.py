@@ -21,7 +21,8 @@ def _client(uri:str):
     "A Milvus client for a cluster or a milvus-lite file; raises InputError."
     try: from pymilvus import MilvusClient
     except ImportError: raise InputError("Milvus needs an extra: pip install 'pneumo[milvus]'") from None
-    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # milvus-lite logs a traceback per method that it lacks
+    # milvus-lite logs a traceback for each method that it lacks
+    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
     if "://" not in uri: Path(uri).parent.mkdir(parents=True, exist_ok=True)
     try: return MilvusClient(uri)
     except Exception as e:
@@ -64,7 +65,8 @@ class MilvusIndex(AnyIndex):
         if there := self._get(items.id.tolist(), "id"):
             raise InputError(f"{there[0]['id']} is in the index already; remove it first")
         rows = _records(unit(vectors), items)
-        for i in range(0, len(rows), 1000): self.client.insert(self.collection, rows[i:i+1000])
+        for i in range(0, len(rows), 1000):
+            self.client.insert(self.collection, rows[i:i+1000])
 
     def remove(self, ids) -> int:
         "Take images out by id; raises InputError for one that is not there."
@@ -84,11 +86,16 @@ def _known(entity:dict) -> dict:
 def search(self:MilvusIndex, queries, k=5, where=None) -> list[list[dict]]:
     "As `Index.search`."
     q = self._checked(queries, k, len(self))
-    only = " and ".join(f"{column} in {json.dumps(values)}" for column,values in self._filters(where).items())
+    conditions = [f"{column} in {json.dumps(values)}" for column,values in self._filters(where).items()]
     fields = ["id", "split", "index", "label", "file"]
-    found = self.client.search(self.collection, data=q.tolist(), limit=k, filter=only, output_fields=fields)
-    row = lambda rank, h: self._result(rank, h["distance"], _known(h["entity"]))
-    return [[row(rank, h) for rank,h in enumerate(hits, 1)] for hits in found]
+    found = self.client.search(self.collection, data=q.tolist(), limit=k,
+                               filter=" and ".join(conditions), output_fields=fields)
+    return [self._hits(hits) for hits in found]
+
+@patch
+def _hits(self:MilvusIndex, found) -> list[dict]:
+    "The results of one query."
+    return [self._result(rank, h["distance"], _known(h["entity"])) for rank,h in enumerate(found, 1)]
 
 # %% ../nbs/25_milvus.ipynb #dbb78cfa
 def _manifest(collection:str) -> str:
@@ -100,8 +107,8 @@ def _create(client, collection:str, dim:int) -> None:
     from pymilvus import DataType
     schema = client.create_schema()
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=1024)
-    for field,n in dict(split=16, label=16, file=1024, path=4096, sha=16).items():
-        schema.add_field(field, DataType.VARCHAR, max_length=n)
+    longest = dict(split=16, label=16, file=1024, path=4096, sha=16)
+    for field,n in longest.items(): schema.add_field(field, DataType.VARCHAR, max_length=n)
     schema.add_field("index", DataType.INT64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
     params = client.prepare_index_params()
@@ -141,7 +148,8 @@ def open_milvus(
     if "://" not in uri and not Path(uri).exists(): raise InputError(f"milvus:{uri}: no such file; {again}")
     client, kept = _client(uri), _manifest(collection)
     if not client.has_collection(kept): raise InputError(f"milvus:{uri}: no collection {collection}; {again}")
-    m = json.loads(client.get(kept, ids=[0], output_fields=["manifest"])[0]["manifest"])
+    row = client.get(kept, ids=[0], output_fields=["manifest"])[0]
+    m = json.loads(row["manifest"])
     if not isinstance(m, dict) or m.get("format")!=FORMAT:
         raise InputError(f"milvus:{uri}: written by another version of pneumo; {again}")
     if not all(isinstance(m.get(k), kind) for k,kind in INFO.items()):

@@ -25,27 +25,30 @@ from .image import DISCLAIMER, InputError, data_uri
 from .search import result_image
 
 # %% ../nbs/26_retrieval.ipynb #ed447ebd
-def _gains(n:int) -> np.ndarray:
-    "What a relevant result counts for nDCG at each of n places (Järvelin & Kekäläinen, 2002)."
-    return 1/np.log2(np.arange(n)+2)
+def _ndcg(rel:np.ndarray, k:int) -> np.ndarray:
+    "Discounted gain of the first k places, as a share of the best possible (Järvelin & Kekäläinen, 2002)."
+    gain = 1/np.log2(np.arange(rel.shape[1])+2)
+    dcg = (rel*gain).cumsum(1)[:,k-1]
+    best = np.r_[0, gain.cumsum()][np.minimum(k, rel.sum(1))]
+    return dcg/np.maximum(best, 1e-12)
 
 def ranking_metrics(
     rel:np.ndarray,       # (q, n) bool, relevance in the order of the ranking
     ks=(1,5,10),          # cut-offs
     depth:int=None,       # only so many of the n places count, e.g. n-1 where the query itself stands last
 ) -> dict:                # name → (q,) value of each query
-    "Precision@k, recall@k, nDCG@k, average precision (map) and reciprocal rank (mrr) of each query (Manning et al., 2008)."
+    "Precision@k, recall@k, nDCG@k, average precision and reciprocal rank of each query (Manning et al., 2008)."
     rel = np.asarray(rel, bool)[:,:depth]
     n, total = rel.shape[1], rel.sum(1)
     if wrong := [k for k in ks if not 1<=k<=n]: raise InputError(f"k is {wrong[0]}, but only {n} images can answer")
     hits, rank = rel.cumsum(1), np.arange(1, n+1)
     some = np.maximum(total, 1)
-    dcg = (rel*_gains(n)).cumsum(1)
-    best = np.r_[0, _gains(n).cumsum()]
     m = {f"precision@{k}": hits[:,k-1]/k for k in ks}
     m |= {f"recall@{k}": hits[:,k-1]/some for k in ks}
-    m |= {f"ndcg@{k}": dcg[:,k-1]/np.maximum(best[np.minimum(k, total)], 1e-12) for k in ks}
-    return m | {"map": (rel*hits/rank).sum(1)/some, "mrr": (rel/rank).max(1)}
+    m |= {f"ndcg@{k}": _ndcg(rel, k) for k in ks}
+    m["map"] = (rel*hits/rank).sum(1)/some
+    m["mrr"] = (rel/rank).max(1)
+    return m
 
 # %% ../nbs/26_retrieval.ipynb #fa22b4c2
 def _with_macro(by_group:dict) -> dict:
@@ -64,13 +67,16 @@ def with_intervals(
     groups = {"": np.full(len(y), True), **{c: y==i for i,c in enumerate(CLASSES)}}
     draws = {g: [] for g in groups}
     for w in resamples(y, n_boot, seed):
-        for g,on in groups.items(): draws[g].append(w[:,on]@v[on] / w[:,on].sum(1, keepdims=True))
+        for g,on in groups.items():
+            drawn = w[:,on]
+            draws[g].append(drawn@v[on] / drawn.sum(1, keepdims=True))
     draws = _with_macro({g: np.concatenate(d) for g,d in draws.items()})
     value = _with_macro({g: v[on].mean(0) for g,on in groups.items()})
     result = {}
     for g in value:
-        for j,name in enumerate(per_query):
-            result[f"{g}_{name}".lstrip("_")] = _interval(value[g][j], draws[g][:,j], len(y))
+        for name,mean,drawn in zip(per_query, value[g], draws[g].T):
+            key = f"{g}_{name}" if g else name
+            result[key] = _interval(mean, drawn, len(y))
     return result
 
 # %% ../nbs/26_retrieval.ipynb #db43da66
@@ -183,14 +189,17 @@ def retrieval_table(
     "Values with intervals as a table."
     first = next(iter(results.values()))
     usual = [k for k in first if k.startswith(("precision", "macro_precision")) or k in ("map", "mrr")]
-    cell = lambda r: f"{r['value']:.{digits}f} ({r['low']:.{digits}f}–{r['high']:.{digits}f})"
-    rows = {name: {k.replace("_", " "): cell(r[k]) for k in only or usual} for name,r in results.items()}
+    def cell(r):
+        value, low, high = (f"{r[k]:.{digits}f}" for k in ("value", "low", "high"))
+        return f"{value} ({low}–{high})"
+    row = lambda r: {k.replace("_", " "): cell(r[k]) for k in only or usual}
+    rows = {name: row(r) for name,r in results.items()}
     return noted(pd.DataFrame(rows).T.rename_axis(index="encoder"))
 
 # %% ../nbs/26_retrieval.ipynb #1cf540ce
 def plot_results(
     rows:list[tuple],         # for each query: a text or a (28, 28) image, and its results
-    image_of,                 # result → its (28, 28) pixels, or None; such as `partial(result_image, index, cache={})`
+    image_of,                 # result → its (28, 28) pixels, or None: `partial(result_image, index, cache={})`
     title:str="",             # above all
 ) -> plt.Figure:
     "Galleries of search results, a query per row."
@@ -255,24 +264,29 @@ def results_html(
     "Search results as one page that needs no other file."
     cache = {}
     hit = lambda h: {"file": None} | h | {"image": _picture(result_image(index, h, cache))}
-    shown = [dict(name=_row_name(r), warning=r.get("warning"), image=_picture(r.get("image")),
-                  results=[hit(h) for h in r["results"]]) for r in rows]
+    def row(r):
+        known = dict(name=_row_name(r), warning=r.get("warning"), image=_picture(r.get("image")))
+        return dict(known, results=[hit(h) for h in r["results"]])
     source, encoder = index.info["source"] or "vectors", shown_encoder(index.info["encoder"])
     return _templates.get_template("results.html.j2").render(
-        rows=shown, source=source, encoder=encoder, n=len(index),
+        rows=list(map(row, rows)), source=source, encoder=encoder, n=len(index),
         banner=_banner(index), disclaimer=DISCLAIMER, version=version("pneumo"))
 
 # %% ../nbs/26_retrieval.ipynb #26re0012
 _MONTAGE_ROWS = 100    # queries that one montage takes
+
+def _asked(row:dict):
+    "What a montage shows of a query: its own pixels, or its words with their warning."
+    if row.get("image") is not None: return row["image"]
+    return f"{_row_name(row)} ({row['warning']})" if row.get("warning") else _row_name(row)
 
 def _montage(rows:list[dict], index) -> plt.Figure:
     "Search results as one figure."
     if len(rows)>_MONTAGE_ROWS:
         raise InputError(f"{len(rows)} queries are too many for a montage, {_MONTAGE_ROWS} at most; "
                          "write a page: --out results.html")
-    words = lambda r: f"{_row_name(r)} ({r['warning']})" if r.get("warning") else _row_name(r)
-    asked = [(words(r) if r.get("image") is None else r["image"], r["results"]) for r in rows]
     said = (_banner(index), f"index of {index.info['source']}", DISCLAIMER)
+    asked = [(_asked(r), r["results"]) for r in rows]
     return plot_results(asked, partial(result_image, index, cache={}), " · ".join(filter(None, said)))
 
 def check_results_path(
@@ -339,6 +353,8 @@ def plot_map(
     return stamp(ax.figure)
 
 # %% ../nbs/26_retrieval.ipynb #066db7f7
+_DASHES = ("-", "--", "-.", ":")
+
 def precision_curve(
     e:np.ndarray,             # (n, dim) vectors
     y:np.ndarray,             # (n,) labels
@@ -357,7 +373,7 @@ def plot_precision(
     "Precision against the number of results."
     ax = ax if ax is not None else plt.subplots(figsize=(5.6, 3.8))[1]
     for i,(name,c) in enumerate(curves.items()):
-        style = dict(color=LINES[i%len(LINES)], ls=("-","--","-.",":")[i%4])
+        style = dict(color=LINES[i%len(LINES)], ls=_DASHES[i%len(_DASHES)])
         ax.plot(np.arange(1, len(c)+1), c, **style, label=name)
     if chance is not None: ax.axhline(chance, color="#888888", ls=":", lw=1.2, label=f"chance {chance:.3f}")
     ax.set(xscale="log", xlabel="k, results per query", ylabel="precision@k", ylim=(None, 1))

@@ -120,7 +120,8 @@ class AnyIndex:
         items:pd.DataFrame,     # a row for each
     ) -> None:
         "Encode X-rays with the index's own encoder and add them."
-        self.add(self.encoder.encode_images(x), items.assign(sha=pd.array(pixel_digests(x), "string")))
+        digests = pd.array(pixel_digests(x), "string")
+        self.add(self.encoder.encode_images(x), items.assign(sha=digests))
 
 # %% ../nbs/24_search.ipynb #930ba724
 @patch
@@ -149,9 +150,8 @@ def _filters(self:AnyIndex, where:dict|None) -> dict[str,list]:
 @patch
 def _result(self:AnyIndex, rank:int, score:float, known:dict) -> dict:
     "One result as JSON takes it; `file`, the name to show, only for an image that came from a file."
-    index = known["index"]
-    row = dict(rank=rank, id=known["id"], split=known["split"], index=None if index is None else int(index),
-               label=known["label"], score=float(score))
+    index = None if known["index"] is None else int(known["index"])
+    row = dict(rank=rank, id=known["id"], split=known["split"], index=index, label=known["label"], score=float(score))
     return dict(row, file=known["file"]) if known["file"] else row
 
 # %% ../nbs/24_search.ipynb #24se0007
@@ -223,10 +223,11 @@ def _nearest(self:Index, q, k, ok):
 def _hits(self:Index, rows, scores) -> list[dict]:
     "The results of one query; a row is -1 where an approximate index found none."
     columns = ["id", "split", "index", "label", "file"]
-    found = [(i, s) for i,s in zip(rows, scores) if i>=0]
-    known = self.items.iloc[[i for i,_ in found]][columns].to_dict("records")
-    known = [{k: None if pd.isna(v) else v for k,v in row.items()} for row in known]
-    return [self._result(rank, s, row) for rank,((_,s),row) in enumerate(zip(found, known), 1)]
+    there = rows>=0
+    known = self.items.iloc[rows[there]][columns].astype(object)
+    known = known.where(known.notna(), None).to_dict("records")
+    ranks = range(1, len(known)+1)
+    return list(map(self._result, ranks, scores[there], known))
 
 @patch
 def search(self:Index,
@@ -268,17 +269,19 @@ def sample_items(
     files = [Path(f).absolute() for f in getattr(d, "files", None) or ()]
     names = _names(files, Path(str(d.source)).absolute()) if files else None
     paths = [str(f) for f in files] or None
-    return _items(id=[f"{d.split}/{i}" for i in n], split=d.split, index=n, label=np.array(CLASSES)[d.y],
-                  file=names, path=paths, sha=pixel_digests(d.x))
+    ids = [f"{d.split}/{i}" for i in n]
+    labels = np.array(CLASSES)[d.y]
+    return _items(id=ids, split=d.split, index=n, label=labels, file=names, path=paths, sha=pixel_digests(d.x))
 
 def file_items(
     files:list,           # paths
     labels=None,          # normal or pneumonia for each, when known
 ) -> pd.DataFrame:        # as of `sample_items`
     "Metadata of image files; the id is the path as it is given. `add_images` fills in the digests."
-    paths = [Path(f) for f in files]
-    return _items(id=[str(p) for p in paths], split="files", index=None, label=labels,
-                  file=[p.name for p in paths], path=[str(p.absolute()) for p in paths], sha=None)
+    files = [Path(f) for f in files]
+    names = [f.name for f in files]
+    paths = [str(f.absolute()) for f in files]
+    return _items(id=[str(f) for f in files], split="files", label=labels, file=names, path=paths)
 
 # %% ../nbs/24_search.ipynb #aee6ea02
 def index_vectors(
@@ -396,8 +399,8 @@ def save(self:Index,
     self.items.to_parquet(folder/names["items"], index=False)
     files = {k: dict(name=n, sha256=sha(folder/n)) for k,n in names.items()}
     versions = {k: version(k) for k in ("faiss-cpu", "pneumo")}
-    manifest = dict(self.info, format=FORMAT, count=len(self), rows=len(self.items), files=files, versions=versions)
-    save_json(manifest, folder/"manifest.json")
+    counts = dict(format=FORMAT, count=len(self), rows=len(self.items))
+    save_json(self.info | counts | dict(files=files, versions=versions), folder/"manifest.json")
     for f in [*folder.glob("*.faiss"), *folder.glob("*.parquet")]:
         if f.name not in names.values(): f.unlink(missing_ok=True)
     return folder
@@ -491,7 +494,8 @@ def search_texts(
     asked = [t for t,c in zip(texts, checks) if c["understood"] or anyway]
     vectors = index.encoder.encode_texts(asked)
     found = dict(zip(asked, index.search(vectors, k, where))) if asked else {}
-    return [dict(query=t, warning=c["warning"], results=found.get(t, [])) for t,c in zip(texts, checks)]
+    answer = lambda text, check: dict(query=text, warning=check["warning"], results=found.get(text, []))
+    return list(map(answer, texts, checks))
 
 # %% ../nbs/24_search.ipynb #s09e
 def search_sample(
