@@ -15,9 +15,11 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from pneumo.data import load_data, save_json
-from pneumo.model import create_model, load_model, predict_proba, to_tensor
+from pneumo.framing import to_tensor
+from pneumo.model import create_model, load_model, predict_proba
+from pneumo.onnx import OnnxClassifier, export_onnx
 from pneumo.train import TrainConfig, train
-from pneumo.trust import OnnxClassifier, assess, export_onnx
+from pneumo.trust import assess
 
 GOAL, EPOCHS, IMAGES = .94, 20, 4708  # what the design quotes for EfficientNet-B0, and how long it trains
 

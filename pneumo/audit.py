@@ -1389,7 +1389,7 @@ def audit_table(
 ):                       # DataFrame: metrics × reporters, as text with intervals
     "The audit's main figures side by side."
     import pandas as pd
-    from pneumo.evaluate import noted
+    from pneumo.plots import noted
     cell = lambda m: "-" if m is None else f"{m['value']:.2f} ({m['low']:.2f}–{m['high']:.2f})"
     t = pd.DataFrame({f"{g['reporter']}, {g['strategy']}": [str(g["n"])] + [cell(g[k]) for k in only] for g in summary["groups"]})
     t.index = ["reports", *(k.replace("_", " ") for k in only)]
@@ -1401,7 +1401,7 @@ def plot_claims(
 ):
     "What each reporter claims of true normals and of true pneumonias: bars of shares."
     import matplotlib.pyplot as plt
-    from pneumo.evaluate import COLORS, stamp
+    from pneumo.plots import COLORS, stamp
     rows = {}
     for r in reports:
         if r.get("label") is not None: rows.setdefault((r["reporter"], r["strategy"]), {0: [], 1: []})[r["label"]].append(r["claim"])

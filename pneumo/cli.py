@@ -13,7 +13,8 @@ from typing import Annotated, Optional
 import typer
 
 import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report, pneumo.cli_case
-from .console import DISCLAIMER, app, cell, main, say
+from .image import DISCLAIMER
+from .console import app, cell, main, say
 
 # %% ../nbs/46_cli.ipynb #b2d932cc
 def _value(text:str):

@@ -11,7 +11,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, AsJson, Images, Weights, app, cell, read_files, say
+from .image import DISCLAIMER
+from .console import AsJson, Images, Weights, app, cell, read_files, say
 
 # %% ../nbs/45_cli_case.ipynb #a1800011
 @app.command()

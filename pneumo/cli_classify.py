@@ -12,7 +12,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, app, cell, read_files, say
+from .image import DISCLAIMER
+from .console import app, cell, read_files, say
 
 # %% ../nbs/42_cli_classify.ipynb #b5bf683e
 @app.command()
@@ -64,7 +65,7 @@ def _check(weights, onnx, prevalence, point) -> None:
 def _load(weights, onnx):
     "The model to ask."
     if onnx:
-        from pneumo.trust import OnnxClassifier
+        from pneumo.onnx import OnnxClassifier
         return OnnxClassifier(onnx)
     from pneumo.model import WEIGHTS, load_model
     return load_model(weights or WEIGHTS)
@@ -224,7 +225,8 @@ def _measured(data:str, weights:Path) -> dict:
 def _report(d, p, train, weights, threshold, n_boot, out, as_json) -> None:
     "Metrics of one model beside its baselines: printed, and written when there is a folder."
     from pneumo.data import save_json, shared_path, to_json
-    from pneumo.evaluate import evaluate, majority_baseline, pixel_baseline, results_table, save_figures, set_note
+    from pneumo.evaluate import evaluate, majority_baseline, pixel_baseline
+    from pneumo.plots import results_table, save_figures, set_note
     set_note(d.banner)
     base = {"majority": majority_baseline(train.y, len(d)), "pixel statistics": pixel_baseline(train.x, train.y, d.x)}
     res = {k: evaluate(d.y, q, threshold, n_boot) for k,q in {"model": p, **base}.items()}
@@ -273,6 +275,6 @@ def export(
     `pneumo export pneumonet.onnx`
     """
     from pneumo.model import WEIGHTS, load_model
-    from pneumo.trust import export_onnx
+    from pneumo.onnx import export_onnx
     done = export_onnx(load_model(weights or WEIGHTS), path)
     print(f"{done}: {done.stat().st_size/1e6:.1f} MB; use it with: pneumo predict xray.jpeg --onnx {done}")

@@ -11,7 +11,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, AsJson, Images, Weights, app, printable, read_files, say
+from .image import DISCLAIMER
+from .console import AsJson, Images, Weights, app, printable, read_files, say
 
 # %% ../nbs/44_cli_report.ipynb #09a37b77
 @app.command()

@@ -12,7 +12,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from .console import DISCLAIMER, app, printable, read_files, say
+from .image import DISCLAIMER
+from .console import app, printable, read_files, say
 
 # %% ../nbs/43_cli_search.ipynb #703de3b9
 index_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Build an index of X-rays, add to it, look at it.")
@@ -148,7 +149,7 @@ def _show(rows:list[dict], index, as_json:bool, out:Path|None) -> None:
     "Results of all queries, as JSON or as tables, and as a file to look at."
     from pneumo.data import to_json
     from rich.console import Console
-    from pneumo.search import write_results
+    from pneumo.retrieval import write_results
     if out and rows: say(f"written to {write_results(out, rows, index)}")
     if as_json: return print(to_json([{k: v for k,v in r.items() if k!="image"} for r in rows]))
     for r in rows:
@@ -184,7 +185,8 @@ def text(
 
     `pneumo search text "no consolidation, lungs clear" "airspace opacity" --out results.html --json`
     """
-    from pneumo.search import check_results_path, search_texts
+    from pneumo.retrieval import check_results_path
+    from pneumo.search import search_texts
     check_results_path(out)
     opened = _open(index)[1]
     _show(search_texts(opened, queries, k, _where(split, label), anyway), opened, as_json, out)
@@ -208,7 +210,8 @@ def image(
     """
     import numpy as np
     from pneumo.image import InputError
-    from pneumo.search import check_results_path, search_images
+    from pneumo.retrieval import check_results_path
+    from pneumo.search import search_images
     check_results_path(out)
     if bool(paths)==(query_idx is not None): raise InputError("give image files or --query-idx, one of the two")
     opened, where = _open(index)[1], _where(split, label)
@@ -257,10 +260,9 @@ def search_evaluate(
 
     `pneumo search evaluate --encoder pneumonet --encoder timm:tf_efficientnet_lite0`
     """
-    from pneumo.data import to_json
-    from pneumo.data import load_data
+    from pneumo.data import to_json, load_data
     from pneumo.embed import create_encoder
-    from pneumo.search import benchmark_encoders
+    from pneumo.retrieval import benchmark_encoders
     splits, ks = load_data(data), sorted(set(k or (1, 5, 10)))
     _mark(splits["test"].source)
     made = [create_encoder(e) for e in dict.fromkeys(encoder or ["pneumoclip"])]
@@ -276,7 +278,7 @@ PROTOCOLS = {"inside": "inside the test set, the query left out", "gallery": "te
 
 def _show_evaluation(doc:dict) -> None:
     "A table for each protocol."
-    from pneumo.search import retrieval_table
+    from pneumo.retrieval import retrieval_table
     for p,res in doc["protocols"].items():
         t = retrieval_table(res)
         t.insert(0, "saw labels", ["yes" if doc["saw_labels"].get(e) else "no" for e in t.index])

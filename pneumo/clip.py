@@ -21,8 +21,9 @@ from torch import nn
 from .captions import TEXTS, captions
 from .data import Xrays, atomic, load_data
 from .embed import Encoder, create_encoder, one_thread, sha, state_digest, what_it_holds
+from .framing import to_tensor
 from .image import InputError
-from .model import WEIGHTS, read_header, to_tensor
+from .model import WEIGHTS, read_header
 from .scope import LAYERS, MINILM, MiniLM
 from .trust import trust_record
 

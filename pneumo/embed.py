@@ -18,8 +18,9 @@ from fastcore.basics import patch
 from torch import nn
 
 from .data import atomic
+from .framing import to_tensor
 from .image import InputError
-from .model import WEIGHTS, create_model, load_model, read_header, to_tensor
+from .model import WEIGHTS, create_model, load_model, read_header
 
 # %% ../nbs/20_embed.ipynb #523f8cee
 def _refuse(bad:np.ndarray, what:str, why:str) -> None:

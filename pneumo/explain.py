@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from .image import InputError
-from .model import WEIGHTS, Classifier, load_model, to_tensor
+from .model import WEIGHTS, Classifier, load_model
+from .framing import to_tensor
 
 # %% ../nbs/16_explain.ipynb #99070d75
 def _maps(model:nn.Module) -> list[tuple]:

@@ -20,8 +20,9 @@ from PIL import Image
 from .captions import QUERIES
 from .data import CLASSES, PHANTOM_BANNER, Xrays, atomic
 from .embed import Encoder, create_encoder, embed, shown_encoder
-from .evaluate import COLORS, LINES, _interval, noted, resamples, stamp
+from .evaluate import percentile_interval, resamples
 from .image import DISCLAIMER, InputError, data_uri
+from .plots import COLORS, LINES, noted, stamp
 from .search import result_image
 
 # %% ../nbs/26_retrieval.ipynb #ed447ebd
@@ -76,7 +77,7 @@ def with_intervals(
     for g in value:
         for name,mean,drawn in zip(per_query, value[g], draws[g].T):
             key = f"{g}_{name}" if g else name
-            result[key] = _interval(mean, drawn, len(y))
+            result[key] = percentile_interval(mean, drawn, len(y))
     return result
 
 # %% ../nbs/26_retrieval.ipynb #db43da66

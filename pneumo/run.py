@@ -208,7 +208,7 @@ def _figure(m) -> dict:
 
 def _shown(f:dict) -> str:
     "A count without decimals, anything else as `value_text` writes it."
-    from pneumo.evaluate import value_text
+    from pneumo.plots import value_text
     v = f["value"]
     return f"{v:,.0f}" if v.is_integer() and abs(v)>1 and "low" not in f else value_text(f)
 
@@ -234,9 +234,9 @@ def headline_table(
 
 # %% ../nbs/40_run.ipynb #173f9098
 def _notice() -> str:
-    "What `set_note` of `pneumo.evaluate` says now, as a sentence; a table made from phantoms must not look like one made from patients."
-    if not (evaluate := sys.modules.get("pneumo.evaluate")): return ""
-    evaluate.set_note(text := evaluate.set_note())
+    "What `set_note` of `pneumo.plots` says now, as a sentence; a table made from phantoms must not look like one made from patients."
+    if not (plots := sys.modules.get("pneumo.plots")): return ""
+    plots.set_note(text := plots.set_note())
     return f"{text}." if text else ""
 
 def headline(
@@ -393,7 +393,7 @@ def _row(params:dict, out:Path, error:str|None) -> dict:
 def _gather(path, rows, names, fixed, out) -> None:
     "Write the table and the figure of a sweep."
     save_json(dict(study=path.stem, fixed=fixed, axes=names, runs=rows), out/"sweep.json")
-    from pneumo.evaluate import save_fig
+    from pneumo.plots import save_fig
     columns = list(dict.fromkeys(k for r in rows for k in r))
     with atomic(out/"sweep.csv") as tmp, open(tmp, "w", newline="", encoding="utf-8") as f:
         w = csv.DictWriter(f, columns); w.writeheader(); w.writerows(rows)
@@ -417,7 +417,7 @@ def plot_sweep(
 ):                      # a matplotlib figure
     "Every run of a sweep: one panel a metric, one line a combination, one dot a seed."
     import matplotlib.pyplot as plt
-    from pneumo.evaluate import LINES, set_style
+    from pneumo.plots import LINES, set_style
     set_style()
     metrics = metrics or sweep_metrics(rows, names)[:3]
     axes = [k for k in names if k not in ("seed","seeds")]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'FILES', 'TrainConfig', 'augment', 'validate', 'Progress', 'check_out', 'split_sizes', 'train',
-           'reached', 'views', 'distil', 'framing', 'reframe']
+           'reached', 'views', 'distil']
 
 # %% ../nbs/11_train.ipynb #8595ae34
 import math, os, time
@@ -19,8 +19,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 from .data import CLASSES, Xrays, atomic, save_json, shared_path
+from .framing import random_maps, warp
 from .image import InputError
-from .model import Classifier, create_model, make_loss, predict_proba, save_model, to_tensor
+from .model import Classifier, create_model, make_loss, predict_proba, save_model
 
 # %% ../nbs/11_train.ipynb #14c4a9be
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -79,19 +80,6 @@ def _uniform(n:int, lo:float, hi:float) -> torch.Tensor:
     "One random number an image, shaped to be broadcast over its pixels."
     return torch.empty(n,1,1,1).uniform_(lo, hi)
 
-def _affine(n:int, zoom:float, shift:float) -> torch.Tensor:
-    "Maps (n, 2, 3) that turn by up to 10°, shear by up to 5°, scale each axis and shift."
-    a,h = (torch.deg2rad(_uniform(n, -v, v)).view(n) for v in (10, 5))
-    sx,sy = _uniform(n, -zoom, zoom).exp().view(n), _uniform(n, -zoom, zoom).exp().view(n)
-    dx,dy = torch.empty(2,n).uniform_(-2*shift, 2*shift)
-    return torch.stack([sx*a.cos(), sx*(h.tan()-a.sin()), dx, sy*a.sin(), sy*a.cos(), dy], 1).view(n,2,3)
-
-def _warp(x:torch.Tensor, m:torch.Tensor) -> torch.Tensor:
-    "Take each image through its map; what comes in from outside is the nearest edge."
-    grid = nn.functional.affine_grid(m, x.shape, align_corners=False).to(x.device)
-    return nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
-
-
 # %% ../nbs/11_train.ipynb #b335202f
 def _blur_or_sharpen(x:torch.Tensor) -> torch.Tensor:
     "Mix each image with its blur: towards it is softer, away from it sharper."
@@ -106,13 +94,12 @@ def augment(
     shift:float=.12,      # largest shift, as a share of the side
 ) -> torch.Tensor:        # the same shape and range
     "Vary position, size, sharpness, exposure and noise of each image of a batch."
-    x = _blur_or_sharpen(_warp(x, _affine(len(x), zoom, shift)))
+    x = _blur_or_sharpen(warp(x, random_maps(len(x), zoom, shift)))
     gamma, contrast, light, grain = (_uniform(len(x), lo, hi).to(x.device) for lo,hi in ((-.5,.5), (-.4,.4), (-.15,.15), (0,.05)))
     x = x.clamp(.004, 1) ** gamma.exp()
     mean = x.mean((2,3), keepdim=True)
     x = (x-mean)*contrast.exp() + mean + light
     return (x + grain*torch.randn_like(x)).clamp(0, 1)
-
 
 # %% ../nbs/11_train.ipynb #fd662eb0
 def _param_groups(model:nn.Module, weight_decay:float) -> list[dict]:
@@ -380,49 +367,3 @@ def distil(
     if any(t.config!=teachers[0].config for t in teachers): raise InputError("the teachers differ in model or image size; take networks of one kind")
     cfg = replace(cfg, **kind, pretrained="no", epochs=1, lr=1e-3, loss="logit", balanced=False, augment=False)
     return train({"train": seen, "val": val}, cfg, out, resume, teachers[0], overwrite)
-
-# %% ../nbs/11_train.ipynb #fa255f3b
-def _standard(x:torch.Tensor) -> torch.Tensor:
-    "Each image with mean 0 and spread 1."
-    x = x-x.mean((2,3), keepdim=True)
-    return x/(x.std((2,3), keepdim=True)+1e-3)
-
-def _mean_chest(x:torch.Tensor, y:np.ndarray) -> torch.Tensor:
-    "The mean of the class means, so that both classes weigh the same."
-    return _standard(torch.stack([x[y==c].mean(0) for c in np.unique(y)]).mean(0, keepdim=True))
-
-def _lay(x:torch.Tensor, mean:torch.Tensor, steps:int, ridge:float) -> torch.Tensor:
-    "The maps (n, 2, 3) that lay images over the mean chest."
-    n, s = len(x), x.shape[-1]
-    down, across = torch.gradient(x[:,0], spacing=2/s, dim=(1,2))
-    x, u, m = torch.stack([x[:,0], across, down], 1), torch.linspace(-1+1/s, 1-1/s, s), torch.eye(2,3).repeat(n,1,1)
-    for _ in range(steps):
-        w = _warp(x, m)
-        r = (mean-_standard(w[:,:1])).reshape(n,-1,1)/s
-        j = torch.stack([g*v for g in (w[:,1], w[:,2]) for v in (u[None,:], u[:,None], torch.ones(1,1))], -1).reshape(n,-1,6)/s
-        p = (m-torch.eye(2,3)).view(n,6,1)
-        m = m + torch.linalg.solve(j.mT@j + ridge*torch.eye(6), j.mT@r - ridge*p).view(n,2,3)
-    return m
-
-
-# %% ../nbs/11_train.ipynb #85d0ab3d
-def framing(
-    d:Xrays,              # images and their labels
-    steps:int=8,          # of Gauss–Newton, in each of two rounds
-    ridge:float=.6,       # how strongly a map is drawn towards the identity
-) -> torch.Tensor:        # (n, 2, 3): where a point of the mean chest lies in each picture, in half sides from the middle
-    "How each chest lies in its picture: the affine map that lays it over the mean chest."
-    x = _standard(to_tensor(d.x))
-    m = _lay(x, _mean_chest(x, d.y), steps, ridge)
-    return _lay(x, _mean_chest(_warp(x, m), d.y), steps, ridge)
-
-def reframe(
-    x:np.ndarray,         # (n, h, w) uint8
-    old:torch.Tensor,     # (n, 2, 3) their framing
-    new:torch.Tensor,     # (n, 2, 3) the framing to show them in
-) -> np.ndarray:          # (n, h, w) uint8
-    "Show chests that lie in one way as if they lay in another."
-    full = lambda m: torch.cat([m, torch.tensor([0.,0.,1.]).expand(len(m),1,3)], 1)
-    m = full(old) @ torch.linalg.inv(full(new))
-    return (255*_warp(to_tensor(x), m[:,:2])).round().clamp(0, 255).byte().squeeze(1).numpy()
-
