@@ -288,10 +288,10 @@ def tiny_open_clip(
 _ENCODERS = ("pixels", "random", "pneumonet", "pneumoclip", "biomedclip", "timm:NAME", "open_clip:NAME")
 
 def create_encoder(
-    name:str="pneumoclip",     # one of `_ENCODERS`; pneumonet and pneumoclip take :FILE
+    name:str="pneumoclip",     # pixels | random | pneumonet | pneumoclip | biomedclip | timm:NAME | open_clip:NAME
     image_size:int=None,       # pixels a side inside a timm backbone; its own when left out
 ) -> Encoder:
-    "Make an encoder by name; raises InputError for an unknown one, or one that cannot be had."
+    "Make an encoder by name (pneumonet and pneumoclip take :FILE); raises InputError for one that cannot be had."
     kind,_,rest = name.partition(":")
     if kind=="pneumoclip":
         from pneumo.clip import CLIP_WEIGHTS, PneumoClip   # here, because that module is built on this one
