@@ -296,7 +296,7 @@ class PneumoClip(Encoder):
         self.dim = info["config"]["dim"]
         self.image = ImageHead(self.base.dim, self.dim).eval()
         self.image.load_state_dict(_part(tensors, "image"))
-        self.text = _load_text(path)
+        self.head = _load_text(path)     # of words
         self.probe, self._minilm = tensors["probe"], None
         self.digest = sha(state_digest(self.image), self.base.digest)   # an index outlives a better text encoder
 
@@ -318,5 +318,5 @@ def minilm(self:PneumoClip) -> MiniLM:
 @patch
 def _texts(self:PneumoClip, texts):
     batches = [texts[i:i+128] for i in range(0, len(texts), 128)]
-    t = torch.cat([self.text(*self.minilm.states(b)) for b in batches])
+    t = torch.cat([self.head(*self.minilm.states(b)) for b in batches])
     return _placed(t, self.dim).numpy()
