@@ -8,7 +8,7 @@ __all__ = ['BY_CONSTRUCTION', 'TIGHT', 'NO_INDEX', 'SAME', 'STYLE', 'BASE', 'SHE
            'independent_answers', 'make_cases', 'case_images', 'case_html', 'file_names', 'write_cases']
 
 # %% ../nbs/33_case.ipynb #a1200004
-import base64, io, re
+import re
 from datetime import date
 from functools import partial
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from .audit import read_report
 from .data import CLASSES, atomic, save_json
 from .explain import enlarge, heatmap, overlay, places
-from .image import InputError, Radiograph, read_radiograph
+from .image import InputError, Radiograph, data_uri, read_radiograph
 from .model import load_model
 from .trust import assess, trust_record, written
 
@@ -277,12 +277,6 @@ _pages.filters["chance"] = partial(written, digits=3)
 _pages.globals["by_construction"] = BY_CONSTRUCTION
 
 # %% ../nbs/33_case.ipynb #a1200033
-def _data_uri(im, kind="PNG"):
-    "An image inside the page; encoded anew, so nothing but pixels comes along."
-    buf = io.BytesIO()
-    im.save(buf, kind, **(dict(quality=85) if kind=="JPEG" else {}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buf.getvalue()).decode()}"
-
 def _readable(g, side=720):
     "Grey levels as an image of at most, or for small ones at least, a readable size, with a frame around what the network saw."
     im = Image.fromarray(g)
@@ -301,9 +295,9 @@ def case_images(
     "The images of one page."
     film, heat, similar = (c["arrays"][k] for k in ("film", "heat", "similar"))
     h,w = film.shape
-    near = [None if n is None else _data_uri(enlarge(n, 168), "JPEG") for n in similar]
-    return dict(xray=_data_uri(_readable(film.pixels), "JPEG"), size=f"{w} × {h}", similar=near,
-                small=_data_uri(enlarge(film.reduced())), heat=_data_uri(overlay(film.reduced(), heat), "JPEG"))
+    near = [None if n is None else data_uri(enlarge(n, 168), "JPEG") for n in similar]
+    return dict(xray=data_uri(_readable(film.pixels), "JPEG"), size=f"{w} × {h}", similar=near,
+                small=data_uri(enlarge(film.reduced())), heat=data_uri(overlay(film.reduced(), heat), "JPEG"))
 
 # %% ../nbs/33_case.ipynb #1c1389fc
 def case_html(
@@ -360,5 +354,5 @@ def _index_html(cases, pages) -> str:
     "The table of all cases, the most pressing first; of two alike, the one nearer to the operating point."
     near = lambda c: abs(c["classifier"]["probability"]-c["classifier"]["threshold"])
     rows = sorted(zip(cases, pages), key=lambda r: (-r[0]["need"], near(r[0])))
-    rows = [(c, p.name, _data_uri(enlarge(c["arrays"]["film"].reduced(), 64), "JPEG"), _near(c["similar"])) for c,p in rows]
+    rows = [(c, p.name, data_uri(enlarge(c["arrays"]["film"].reduced(), 64), "JPEG"), _near(c["similar"])) for c,p in rows]
     return _pages.get_template("index").render(cases=rows, n=sum(c["needs_look"] for c in cases), style=_style(), disclaimer=DISCLAIMER)

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['PROMPTS', 'STRATEGIES', 'UNPRINTABLE', 'LIMITS', 'FORMS', 'RESAMPLING', 'SECRET', 'INSTEAD', 'TODO', 'read_prompts',
            'gather_evidence', 'without_controls', 'make_records', 'fill_prompt', 'Reporter', 'EvidenceReporter',
-           'read_jsonl', 'write_reports', 'ImageReporter', 'VlmReporter', 'data_url', 'ServerReporter',
-           'create_reporter']
+           'read_jsonl', 'write_reports', 'ImageReporter', 'VlmReporter', 'ServerReporter', 'create_reporter']
 
 # %% ../nbs/30_report.ipynb #5f7ed53a
-import base64, hashlib, io, json, math, os, re, time
+import hashlib, json, math, os, re, time
 from ipaddress import ip_address
 from pathlib import Path
 from string import Template
@@ -19,7 +18,7 @@ import numpy as np
 
 from .data import CLASSES
 from .explain import enlarge, places
-from .image import InputError
+from .image import InputError, data_uri
 from .trust import assess, written
 
 # %% ../nbs/30_report.ipynb #08e732a8
@@ -400,14 +399,6 @@ class VlmReporter(ImageReporter):
         if self.settings["temperature"]: return dict(do_sample=True, temperature=self.settings["temperature"])
         return dict(do_sample=False, temperature=None, top_p=None, top_k=None)
 
-# %% ../nbs/30_report.ipynb #c311a48a
-def data_url(im,           # PIL image
-            ) -> str:      # data:image/png;base64,…
-    "An image inside a URL."
-    buf = io.BytesIO()
-    im.save(buf, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buf.getvalue()).decode()
-
 # %% ../nbs/30_report.ipynb #c311a48m
 def _is_here(host:str) -> bool:
     "Whether a host is this machine, by its name or a loopback address."
@@ -543,7 +534,7 @@ class ServerReporter(ImageReporter):
 
     def _ask(self, record, prompt, strategy) -> dict:
         "One answer; raises InputError when the server does not give it."
-        image = {"type": "image_url", "image_url": {"url": data_url(self.image(record))}}
+        image = {"type": "image_url", "image_url": {"url": data_uri(self.image(record))}}
         messages = [{"role": "user", "content": [image, {"type": "text", "text": prompt}]}]
         body = self.redact(self._send(messages, self.seed_of(record, strategy)))
         try: choice = _completion(body)

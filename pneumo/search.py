@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'AUTO_EXACT', 'FEW', 'FILTERS', 'COLUMNS', 'INFO', 'DEFAULT_INDEX', 'FORMAT', 'MANIFEST', 'PAGE',
-           'DISCLAIMER', 'MONTAGE_ROWS', 'choose_kind', 'make_faiss', 'Index', 'pixel_digests', 'sample_items',
-           'file_items', 'index_vectors', 'build_index', 'read_manifest', 'open_index', 'search_images', 'search_texts',
+           'MONTAGE_ROWS', 'choose_kind', 'make_faiss', 'Index', 'pixel_digests', 'sample_items', 'file_items',
+           'index_vectors', 'build_index', 'read_manifest', 'open_index', 'search_images', 'search_texts',
            'search_sample', 'describe_images', 'result_image', 'MilvusIndex', 'build_milvus', 'open_milvus',
            'ranking_metrics', 'summarise', 'evaluate_images', 'evaluate_chance', 'evaluate_texts', 'benchmark_encoders',
            'retrieval_table', 'plot_results', 'results_html', 'check_results_path', 'write_results', 'plot_map',
            'precision_curve', 'plot_precision']
 
 # %% ../nbs/24_search.ipynb #9c9de87a
-import base64, io, json, logging, re, shlex, time, warnings
+import json, logging, re, shlex, time, warnings
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from PIL import Image
 from .data import CLASSES, PHANTOM_BANNER, Xrays, atomic, load_data, save_json
 from .embed import OUT_OF_SCOPE, QUERIES, Encoder, cache_folder, create_encoder, embed, sha, shown_encoder, unit
 from .evaluate import COLORS, LINES, _interval, noted, resamples, stamp
-from .image import InputError, read_xray
+from .image import DISCLAIMER, InputError, data_uri, read_xray
 
 # %% ../nbs/24_search.ipynb #bc6bdbb5
 KINDS = ("flat", "ivf", "hnsw", "fp16", "ivfpq")
@@ -794,15 +794,11 @@ figcaption,footer{font-size:.85rem;color:var(--soft)}.normal{color:var(--normal)
 {% endfor %}<footer><p>Found in an index of {{ source }}, {{ n }} images of {{ encoder }}, by pneumo {{ version }}. A label is what the data set says of
 that image, no prediction for the query; the score is the cosine of the angle between query and image.</p><p>{{ disclaimer }}</p></footer></body></html>
 """
-DISCLAIMER = "Research software, not a medical device."
 _page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(PAGE)
 
 def _data_uri(x:np.ndarray|None) -> str:
     "Pixels as an address that a page can hold; an empty string for none."
-    if x is None: return ""
-    buf = io.BytesIO()
-    Image.fromarray(x).save(buf, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buf.getvalue()).decode()
+    return "" if x is None else data_uri(Image.fromarray(x))
 
 # %% ../nbs/24_search.ipynb #d1500009
 MONTAGE_ROWS = 100    # queries that one montage takes

@@ -1,4 +1,4 @@
-"Everything that CI checks. `python tools/check.py 00_image site` runs only the checks whose name contains one of these."
+"Everything that CI checks. `python tools/check.py 00_image site` runs the checks with such a word in their name."
 import hashlib, html, os, re, shutil, subprocess, sys, tempfile, time, traceback, venv
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from html.parser import HTMLParser
@@ -8,28 +8,30 @@ from urllib.parse import unquote, urlsplit
 import nbformat, papermill, yaml
 from papermill.exceptions import PapermillExecutionError
 
-import browse, docs, export, fuzz, references
+import browse, docs, export, fuzz, pages, references
+from pneumo.run import is_study
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = Path("runs/check")
 TIMEOUT = 600  # seconds for one cell
 
-# Small parameters for each notebook, beside `out`, which every notebook but the index has.
+# Small parameters of the notebooks, beside `out`, which every notebook with a number has.
 PARAMETERS = {
     "12_evaluate": dict(n_boot=100),
     "16_explain": dict(epochs=1, seeds=[0, 1], limit=256),
     "20_embed": dict(n_query=5),
     "24_search": dict(limit=60, n_vec=1000),
     "32_audit": dict(n_boot=100),
-    "50_classification": dict(epochs=1, seeds=[0, 1], passes=1, limit=512, n_boot=50, out=f"{RUNS}/50_classification"),
-    "51_reports": dict(limit=60, n_boot=50, out=f"{RUNS}/51_reports"),
-    "52_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, bench=[1000], out=f"{RUNS}/52_retrieval"),
-    "53_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5], limit=160, n_boot=50, out=f"{RUNS}/53_robustness"),
-    "54_files": dict(films=2, limit=2, out=f"{RUNS}/54_files"),
+    "50_classification": dict(epochs=1, seeds=[0, 1], passes=1, limit=512, n_boot=50),
+    "51_reports": dict(limit=60, n_boot=50),
+    "52_retrieval": dict(encoders=["pneumonet", "pneumoclip"], limit=100, n_boot=20, bench=[1000]),
+    "53_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5],
+                          limit=160, n_boot=50),
+    "54_files": dict(films=2, limit=2),
 }
 DAMAGED = 500  # files through the reader whenever everything is checked; `check.py fuzz` takes ten times as many
 
-# Run from a wheel, alone in an empty folder, whenever everything is checked; `check.py wheel` does so with every notebook.
+# Run from a wheel, alone in an empty folder, whenever everything is checked; `check.py wheel` runs every notebook so.
 FROM_WHEEL = {"02_data", "46_cli", "index"}
 
 # A path of one machine in an output; `precision/recall` or `https://…/a/b` is not one.
@@ -53,41 +55,60 @@ def digests():
 
 def drift():
     "The modules and the README are what the notebooks say, and no module is left without its notebook."
-    wanted = {m for nb in notebooks() for m in re.findall(r"#\|\s*default_exp\s+([\w.]+)", nb.read_text(encoding="utf-8"))}
+    sources = "\n".join(nb.read_text(encoding="utf-8") for nb in notebooks())
+    wanted = set(re.findall(r"#\|\s*default_exp\s+([\w.]+)", sources))
     orphans = [str(f) for f in Path("pneumo").glob("*.py") if f.stem not in wanted | {"__init__", "_modidx"}]
     assert not orphans, f"no notebook exports {', '.join(orphans)}: delete it, or name it in a notebook's default_exp"
     before = digests()
     export.export()
     after = digests()
     changed = sorted(f for f in before | after if before.get(f) != after.get(f))
-    assert not changed, f"out of step with the notebooks: {', '.join(changed)}\nnow brought in step; look at the changes and commit them"
+    assert not changed, (f"out of step with the notebooks: {', '.join(changed)}\n"
+                         "now brought in step; look at the changes and commit them")
 
 
 def text_of(output):
     "What a reader sees of an output: its stream, plain text, Markdown, and HTML without tags, styles and scripts."
     data = output.get("data", {})
     page = re.sub(r"<(style|script|svg)\b.*?</\1>|<[^>]+>", " ", data.get("text/html", ""), flags=re.S)
-    return "\n".join([output.get("text", ""), data.get("text/plain", ""), data.get("text/markdown", ""), html.unescape(page)])
+    shown = [output.get("text", ""), data.get("text/plain", ""), data.get("text/markdown", ""), html.unescape(page)]
+    return "\n".join(shown)
+
+
+def cells():
+    "(where, cell) for every cell of every notebook."
+    for path in notebooks():
+        for n, cell in enumerate(nbformat.read(path, 4).cells): yield f"{path}, cell {n}", cell
+
+
+def fault(output):
+    "What no stored output may hold, in words; None when it holds none of it."
+    if output.output_type == "error": return f"stored error {output.ename}: {output.evalue}"
+    if output.get("name") == "stderr": return f"stored stderr: {output.text.strip()[:80]}"
+    if found := MACHINE_PATH.search(text_of(output)): return f"a path of one machine: {found[0]}"
 
 
 def outputs():
     "The stored outputs hold no error, no stderr, no path of one machine, and no notebook weighs a megabyte."
-    found = []
-    for path in notebooks():
-        if path.stat().st_size >= 1e6: found.append(f"{path}: {path.stat().st_size/1e6:.1f} MB; keep it under 1 MB")
-        cells = nbformat.read(path, 4).cells
-        for n, output in ((n, o) for n, c in enumerate(cells) for o in c.get("outputs", [])):
-            if output.output_type == "error": found.append(f"{path}, cell {n}: stored error {output.ename}: {output.evalue}")
-            elif output.get("name") == "stderr": found.append(f"{path}, cell {n}: stored stderr: {output.text.strip()[:80]}")
-            elif m := MACHINE_PATH.search(text_of(output)): found.append(f"{path}, cell {n}: a path of one machine: {m[0]}")
+    heavy = [p for p in notebooks() if p.stat().st_size >= 1e6]
+    found = [f"{p}: {p.stat().st_size/1e6:.1f} MB; keep it under 1 MB" for p in heavy]
+    found += [f"{where}: {wrong}" for where, cell in cells() for o in cell.get("outputs", []) if (wrong := fault(o))]
     assert not found, "\n".join(found)
 
 
 def silenced():
     "No cell hides a failing test."
-    found = [f"{path}, cell {n}: %%capture swallows errors, a failing test too; use `with capture_output():`"
-             for path in notebooks() for n, c in enumerate(nbformat.read(path, 4).cells) if c.source.lstrip().startswith("%%capture")]
+    hiding = [where for where, cell in cells() if cell.source.lstrip().startswith("%%capture")]
+    why = "%%capture swallows errors, a failing test too; use `with capture_output():`"
+    found = [f"{where}: {why}" for where in hiding]
     assert not found, "\n".join(found)
+
+
+def lint():
+    "Where pyproject.toml says: no unused name, no line over 120, one statement a line, no complexity above 20."
+    ruff = [sys.executable, "-m", "ruff", "check", "--output-format=concise", "."]
+    checked = subprocess.run(ruff, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def options(source):
@@ -97,26 +118,33 @@ def options(source):
     except yaml.YAMLError: return None
 
 
+def unlabelled(cell, labels):
+    "What the options of a cell with a figure lack, in words; its label joins those of the notebook."
+    given = options(cell.source)
+    if given is None: return "its options are not YAML; put the texts in double quotes"
+    missing = [k for k in ("label", "fig-cap", "fig-alt") if not given.get(k)]
+    if missing: return f"a figure without {', '.join(missing)}"
+    label = given["label"]
+    if not re.fullmatch(r"fig-[\w-]+", label): return f"label {label} does not begin with fig-"
+    if label in labels: return f"label {label} is taken"
+    labels.add(label)
+
+
 def figures():
     "Every figure that a reader sees has a caption, alternative text and a label of its own."
-    found = []
-    for path in notebooks():
-        labels = set()
-        for n, cell in enumerate(nbformat.read(path, 4).cells):
-            shown = any("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
-            if not shown or re.search(r"^#\|\s*(hide\b|include:\s*false)", cell.source, re.M): continue
-            given = options(cell.source)
-            if given is None: found.append(f"{path}, cell {n}: its options are not YAML; put the texts in double quotes"); continue
-            missing = [k for k in ("label", "fig-cap", "fig-alt") if not given.get(k)]
-            if missing: found.append(f"{path}, cell {n}: a figure without {', '.join(missing)}")
-            elif not re.fullmatch(r"fig-[\w-]+", given["label"]) or given["label"] in labels: found.append(f"{path}, cell {n}: label {given['label']} is taken, or does not begin with fig-")
-            labels.add(given.get("label"))
+    found, labels = [], {}
+    for where, cell in cells():
+        shown = any("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
+        hidden = re.search(r"^#\|\s*(hide\b|include:\s*false)", cell.source, re.M)
+        if not shown or hidden: continue
+        taken = labels.setdefault(where.partition(",")[0], set())  # of this notebook
+        if wrong := unlabelled(cell, taken): found.append(f"{where}: {wrong}")
     assert not found, "\n".join(found)
 
 
 def citations():
     "Whatever is cited as (Name, year) has its entry in nbs/references.bib."
-    found = {f"{path}: {c}" for path in notebooks() for cell in nbformat.read(path, 4).cells for c in references.unknown(cell.source)}
+    found = {f"{where}: {c}" for where, cell in cells() for c in references.unknown(cell.source)}
     assert not found, f"not in {references.BIB}:\n" + "\n".join(sorted(found))
 
 
@@ -125,53 +153,69 @@ def results():
     from pneumo.run import find_studies, headline_table, stored_headline
     readme = Path("README.md").read_text(encoding="utf-8")
     stale = [p.name for p in find_studies() if (h := stored_headline(p)) and headline_table(h) not in readme]
-    assert not stale, f"README.md does not quote {', '.join(stale)} as stored: execute nbs/index.ipynb and run `make export`"
+    assert not stale, (f"README.md does not quote {', '.join(stale)} as stored: "
+                       "execute nbs/index.ipynb and run `make export`")
 
 
-def small(name, **out):
+def small(path, out=None):
     "The small parameters of one notebook; a page without a number has none."
-    return {"out": f"../{RUNS}/{name}", **PARAMETERS.get(name, {}), **out} if name[0].isdigit() else {}
+    if not path.stem[0].isdigit(): return {}
+    from_root = "" if is_study(path) else "../"  # a chapter writes from where it stands
+    return {"out": out or f"{from_root}{RUNS}/{path.stem}", **PARAMETERS.get(path.stem, {})}
 
 
 def execute(path):
     "Run one notebook as papermill users do, with small parameters that must reach it."
-    name = path.stem
-    parameters = small(name)
-    shutil.rmtree(RUNS/name, ignore_errors=True)
+    parameters = small(path)
+    shutil.rmtree(RUNS/path.stem, ignore_errors=True)
     nb = papermill.execute_notebook(path, RUNS/path.name, parameters, cwd="nbs", kernel_name="python3",
-                                    progress_bar=False, execution_timeout=TIMEOUT, extra_arguments=["--log-level=CRITICAL"])
+                                    progress_bar=False, execution_timeout=TIMEOUT,
+                                    extra_arguments=["--log-level=CRITICAL"])
     tags = {t for c in nb.cells for t in c.metadata.get("tags", [])}
-    missing = {"parameters", "injected-parameters"} - tags
-    assert not parameters or not missing, f"{path} has no cell tagged {' or '.join(sorted(missing))}: papermill could not set its parameters"
+    missing = sorted({"parameters", "injected-parameters"} - tags)
+    assert not parameters or not missing, (f"{path} has no cell tagged {' or '.join(missing)}: "
+                                           "papermill could not set its parameters")
+
+
+def called(*command, **kw):
+    "Run a command; its output."
+    return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True, **kw).stdout
+
+
+def copy_source(source):
+    "Copy the project without its notebooks: setuptools would also pack what an earlier build left behind."
+    for name in called("git", "ls-files", "-co", "--exclude-standard").split("\n"):
+        if not name or name.startswith("nbs/") or not Path(name).is_file(): continue
+        (source/name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, source/name)
 
 
 def install_wheel():
     "Build the wheel and install it alone into a fresh environment, which borrows all else from this one; its Python."
     home, source = (RUNS/"wheel").resolve(), (RUNS/"source").resolve()
     for folder in (home, source): shutil.rmtree(folder, ignore_errors=True)
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], check=True, capture_output=True, text=True).stdout.split("\n")
-    for name in listed:  # a copy, since setuptools would also pack what an earlier build left behind
-        if name and not name.startswith("nbs/") and Path(name).is_file(): (source/name).parent.mkdir(parents=True, exist_ok=True); shutil.copy(name, source/name)
+    copy_source(source)
     venv.create(home)
     python = home/"bin"/"python"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(home), str(source)], check=True, capture_output=True, text=True)
-    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", *map(str, home.glob("*.whl"))], check=True, capture_output=True, text=True)
+    called(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", home, source)
+    called(*pip, "--python", python, "install", "--no-deps", *home.glob("*.whl"))
     site = next(home.glob("lib/python*/site-packages"))
-    (site/"borrowed.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")) + "\n", encoding="utf-8")
+    borrowed = "\n".join(p for p in sys.path if p.endswith("-packages"))
+    (site/"borrowed.pth").write_text(borrowed + "\n", encoding="utf-8")
     return python
 
 
 def alone(path, python):
     "Run one notebook from the wheel, in a folder that holds nothing else and lies in no checkout."
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    given = yaml.safe_dump(small(path.stem, out="out"))
+    given = yaml.safe_dump(small(path, "out"))
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(path, folder)
-        run = lambda *args: subprocess.run([python, *args], cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
-        where = run("-c", "import pneumo; print(pneumo.__file__)")
+        where = called(python, "-c", "import pneumo; print(pneumo.__file__)", cwd=folder, env=env)
         assert Path(where).is_relative_to(python.parent.parent), f"pneumo comes from {where}, not from the wheel"
-        run("-m", "papermill", path.name, "executed.ipynb", "-k", "python3", "--no-progress-bar", "--log-level", "ERROR", "-y", given)
+        called(python, "-m", "papermill", path.name, "executed.ipynb", "-k", "python3", "--no-progress-bar",
+               "--log-level", "ERROR", "-y", given, cwd=folder, env=env)
 
 
 class Page(HTMLParser):
@@ -187,32 +231,42 @@ class Page(HTMLParser):
         self.links |= {attrs[k] for k in ("href", "src") if attrs.get(k)}
 
 
+def strayed(built):
+    "Pages that link to the source of another module than their own."
+    for path, page in built.items():
+        modules = {m for link in page.links for m in re.findall(r"/pneumo/(\w+)\.py#L", link)}
+        if others := modules - {path.stem}: yield f"{path.stem} → {', '.join(others)}"
+
+
+def leads_nowhere(path, link, built):
+    "Does a link inside the site miss its page or its anchor?"
+    url = urlsplit(link)
+    if url.scheme or url.netloc: return False
+    target = (path.parent/unquote(url.path)).resolve() if url.path else path
+    if target.is_dir(): target /= "index.html"
+    if not target.exists(): return True
+    return bool(url.fragment) and target in built and unquote(url.fragment) not in built[target].ids
+
+
 def site():
     "The site builds, every notebook has its page, and every link and image inside the site leads somewhere."
     docs.build()
-    missing = [nb.name for nb in notebooks() if not (docs.SITE/docs.page(nb.name)).exists()]
+    missing = [nb.name for nb in notebooks() if not (docs.SITE/pages.page_of(nb.name)).exists()]
     assert not missing, f"no page for {', '.join(missing)}"
-    pages = {p.resolve(): Page(p) for p in docs.SITE.rglob("*.html")}
-    betrayed = [p.name for p in pages if str(ROOT) in p.read_text(encoding="utf-8")]
+    built = {p.resolve(): Page(p) for p in docs.SITE.rglob("*.html")}
+    betrayed = [p.name for p in built if str(ROOT) in p.read_text(encoding="utf-8")]
     assert not betrayed, f"a path of this machine in {', '.join(betrayed)}"
-    sources = {p.stem: {m for link in page.links for m in re.findall(r"/pneumo/(\w+)\.py#L", link)} for p, page in pages.items()}
-    strayed = [f"{stem} → {', '.join(found)}" for stem, found in sources.items() if found - {stem}]
-    assert not strayed, f"the source of another module: {'; '.join(strayed)}"
-    dead = []
-    for path, page in pages.items():
-        for link in sorted(page.links):
-            url = urlsplit(link)
-            if url.scheme or url.netloc: continue
-            target = (path.parent/unquote(url.path)).resolve() if url.path else path
-            if target.is_dir(): target /= "index.html"
-            if not target.exists() or (url.fragment and target in pages and unquote(url.fragment) not in pages[target].ids):
-                dead.append(f"{path.name}: {link}")
+    other = list(strayed(built))
+    assert not other, f"the source of another module: {'; '.join(other)}"
+    links = [(p, link) for p, page in built.items() for link in sorted(page.links)]
+    dead = [f"{p.name}: {link}" for p, link in links if leads_nowhere(p, link, built)]
     assert not dead, "dead links\n" + "\n".join(dead)
 
 
 def browser():
-    "The built site in a browser: no console error, no dead image, alternative text, search, no sideways scrolling on a phone, dark mode."
-    if not browse.found(): raise Skipped(f"no browser here ({', '.join(browse.BROWSERS)}); on Debian: apt-get install chromium")
+    "The site in a browser: no console error, no dead image, alternative text, search, phone width, dark mode."
+    if not browse.found():
+        raise Skipped(f"no browser here ({', '.join(browse.BROWSERS)}); on Debian: apt-get install chromium")
     if not docs.SITE.exists(): docs.build()
     wrong = browse.problems(docs.SITE)
     assert not wrong, "\n".join(wrong)
@@ -241,14 +295,19 @@ def attempt(name, check, *args):
     return name, time.time() - start, "\n".join(problem.splitlines()[-20:])
 
 
+def packed(stem, names):
+    "Is this notebook to run from the wheel?"
+    if not names: return stem in FROM_WHEEL
+    return any(n.startswith("wheel") and n in f"wheel_{stem}" for n in names)
+
+
 def run_checks(names):
-    "Run the checks whose name contains one of `names`, or all; the notebooks two at a time; yield each result as it comes."
+    "Run the checks whose name contains one of `names`, or all, notebooks two at a time; yield each result as it comes."
     wanted = lambda name: not names or any(n in name for n in names)
-    packed = lambda stem: any(n.startswith("wheel") and n in f"wheel_{stem}" for n in names) if names else stem in FROM_WHEEL
-    for check in (command, drift, outputs, silenced, figures, citations, results):
+    for check in (command, lint, drift, outputs, silenced, figures, citations, results):
         if wanted(check.__name__): yield attempt(check.__name__, check)
     jobs = [(nb.stem, execute, nb) for nb in reversed(notebooks()) if wanted(nb.stem)]  # the long ones first
-    if from_wheel := [nb for nb in notebooks() if packed(nb.stem)]:
+    if from_wheel := [nb for nb in notebooks() if packed(nb.stem, names)]:
         python = install_wheel()
         jobs += [(f"wheel_{nb.stem}", alone, nb, python) for nb in from_wheel]
     if wanted("fuzz"): yield attempt("fuzz", damaged_files, DAMAGED*10 if names else DAMAGED)
@@ -260,7 +319,8 @@ def run_checks(names):
 
 def main(names):
     "Print a line for each check, then how many passed and failed."
-    if "PNEUMO_DATA" in os.environ: os.environ["PNEUMO_DATA"] = str(Path(os.environ["PNEUMO_DATA"]).resolve())  # kernels run in nbs/
+    if data := os.environ.get("PNEUMO_DATA"):
+        os.environ["PNEUMO_DATA"] = str(Path(data).resolve())  # kernels run in nbs/
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"  # two notebooks share the cores
     RUNS.mkdir(parents=True, exist_ok=True)
