@@ -67,11 +67,11 @@ class Xrays:
 
 # %% ../nbs/02_data.ipynb #c1e0b7d2
 def checked_images(
-    x,                    # what shall be (n, 28, 28) uint8 grey levels
+    x,                    # (n, 28, 28) uint8 grey levels are wanted
     what:str="images",    # what to call them in the message
     sizes:tuple=(28,),    # pixels a side that are allowed
 ) -> np.ndarray:          # the same
-    "Refuse whatever is not uint8 of shape (n, 28, 28), or of another size that is allowed; raises InputError."
+    "Refuse whatever is not uint8 of shape (n, 28, 28) or of another allowed size; raises InputError."
     a = np.asarray(x)
     if a.dtype==np.uint8 and a.ndim==3 and a.shape[1]==a.shape[2] and a.shape[1] in sizes: return a
     wanted = " or ".join(f"(n, {s}, {s})" for s in sizes)
@@ -190,21 +190,22 @@ def read_npz(
 ) -> dict[str,Xrays]:
     "Read three splits as MedMNIST stores them; raises InputError for missing arrays, wrong shapes or bad labels."
     path = Path(path)
-    names = [f"{s}_{k}" for s in SPLITS for k in ("images","labels")]
+    names = [f"{s}_{k}" for s in _SPLITS for k in ("images","labels")]
     try:
         with np.load(path, allow_pickle=False) as f: z = {k: f[k] for k in names if k in f}
     except Exception as e: raise InputError(f"{path}: not a readable .npz file ({type(e).__name__})") from None
     missing = [k for k in names if k not in z]
     if missing: raise InputError(f"{path}: the arrays {', '.join(missing)} are missing")
     source = "PneumoniaMNIST" if path.name==FILE else str(path)
-    return {s: _split(z[f"{s}_images"], z[f"{s}_labels"], source, s, path) for s in SPLITS}
+    return {s: _split(z[f"{s}_images"], z[f"{s}_labels"], source, s, path) for s in _SPLITS}
 
 # %% ../nbs/02_data.ipynb #4a69459a
 def _split(x, y, source, split, path) -> Xrays:
     "One checked split."
     if x.dtype!=np.uint8 or x.shape[1:]!=(28,28):
         larger = x.shape[1:2] in ((64,), (128,), (224,))
-        hint = "; MedMNIST has the same images at 28 pixels, and networks enlarge those (--image-size)" if larger else ""
+        advice = "; MedMNIST has the same images at 28 pixels, and networks enlarge those (--image-size)"
+        hint = advice if larger else ""
         raise InputError(f"{path}: {split}_images is {x.dtype} {x.shape}; uint8 (n, 28, 28) is needed{hint}")
     if y.size!=len(x): raise InputError(f"{path}: {split} has {len(x)} images and {y.size} labels")
     y = y.reshape(-1)
@@ -309,8 +310,8 @@ def _splits_of(y:np.ndarray, split:np.ndarray, source:str, seed:int) -> np.ndarr
     elif given=={"train","test"}: split = _with_val(y, split, source, seed)
     elif given!=set(_SPLITS):
         missing = [s for s in _SPLITS if s not in given]
-        raise InputError(f"{source}: no images for {' and '.join(missing)}; give train, val and test, or train and test, "
-                         "or no splits at all to have them drawn")
+        advice = "give train, val and test, or train and test, or no splits at all to have them drawn"
+        raise InputError(f"{source}: no images for {' and '.join(missing)}; {advice}")
     for s in _SPLITS:
         missing = [c for i,c in enumerate(CLASSES) if i not in y[split==s]]
         if missing: raise InputError(f"{source}: {s} holds no {missing[0]} image")
@@ -344,7 +345,8 @@ def _class_files(root:Path) -> list[tuple]:
     found = _folders(root)
     missing = [f"{c}/" for c in CLASSES if c not in found]
     if missing:
-        raise InputError(f"{root}: the folder {' and '.join(missing)} is missing; images belong into normal/ and pneumonia/")
+        names = " and ".join(missing)
+        raise InputError(f"{root}: the folder {names} is missing; images belong into normal/ and pneumonia/")
     others = [f"{p.name}/" for c,p in found.items() if c not in CLASSES]
     if others:
         warnings.warn(f"{root}: {', '.join(others)} is not read; only normal/ and pneumonia/ are", stacklevel=4)
