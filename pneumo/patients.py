@@ -6,42 +6,48 @@
 __all__ = ['film_table', 'film_attrs', 'match_films']
 
 # %% ../nbs/04_patients.ipynb #04pat004
+import csv
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from .image import InputError, find_radiographs, read_radiograph
 
 # %% ../nbs/04_patients.ipynb #04pat008
 _CAUSES = {"NORMAL": "none", "BACTERIA": "bacteria", "VIRUS": "virus"}   # as file names have them
 
+def _film(row:dict) -> dict:
+    "One row of the table, with what the file's name tells."
+    kind, number, _ = row["file"].split("-")
+    cause = _CAUSES[kind]
+    return dict(split=row["split"], index=int(row["index"]), file=row["file"], number=number, cause=cause,
+                patient=f"{cause}-{number}", aspect=float(row["aspect"]))
+
 @cache
-def film_table() -> pd.DataFrame:
-    "Every image of PneumoniaMNIST: split, index, file, aspect, number, cause and patient, in the official order."
-    t = pd.read_csv(files("pneumo")/"tables"/"films.csv")
-    named = t.file.str.split("-", expand=True)
-    t["number"] = named[1]
-    t["cause"] = named[0].map(_CAUSES)
-    t["patient"] = t.cause + "-" + t.number
-    return t
+def _films() -> list[dict]:
+    with (files("pneumo")/"tables"/"films.csv").open(encoding="utf-8") as f: return [_film(r) for r in csv.DictReader(f)]
+
+def film_table():          # DataFrame, a row per image in the official order
+    "Every image of PneumoniaMNIST: split, index, file, number, cause, patient and aspect (width / height)."
+    import pandas as pd
+    return pd.DataFrame(_films())
 
 def film_attrs(
     split:str,             # train, val or test
 ) -> dict[str,np.ndarray]: # number, patient, cause: text; aspect: width / height of the original
     "What is known of the films of an official split, one entry per image."
-    t = film_table()
-    t = t[t.split==split]
-    return {k: t[k].to_numpy() for k in ("number", "patient", "cause", "aspect")}
+    chosen = [f for f in _films() if f["split"]==split]
+    return {k: np.array([f[k] for f in chosen]) for k in ("number", "patient", "cause", "aspect")}
 
 # %% ../nbs/04_patients.ipynb #04pat021
 def match_films(
     folder:str|Path,   # originals, in any subfolders
     official,          # an `Xrays` at 28 pixels
-) -> pd.DataFrame:     # index, file, aspect, difference (mean, in grey levels): a row per original, by index
+):                     # DataFrame: index, file, aspect, difference (mean, in grey levels): a row per original, by index
     "Which official image each original became; raises InputError when there are more files than images."
+    import pandas as pd
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
     paths, _ = find_radiographs(folder)

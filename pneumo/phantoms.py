@@ -9,6 +9,7 @@ __all__ = ['SPLITS', 'SIDES', 'ZONES', 'KINDS', 'edge', 'over', 'ellipse', 'smoo
 
 # %% ../nbs/01_phantoms.ipynb #61c81390
 import numpy as np
+from PIL import Image
 from scipy.ndimage import zoom
 
 from .image import reduce28
@@ -213,9 +214,12 @@ def shrink(a, size):
 
 def reduce(
     img,        # (n, r, r) float in [0, 255]
-):              # (n, 28, 28) uint8
-    "The reduction of PneumoniaMNIST, so that phantoms have its blur and its JPEG texture."
-    return np.stack([reduce28(a) for a in (img+.5).astype(np.uint8)])
+    size=28,    # pixels a side
+):              # (n, size, size) uint8
+    "The reduction of PneumoniaMNIST, so that phantoms have its blur and, at 28 pixels, its JPEG texture."
+    grey = (img+.5).astype(np.uint8)
+    if size==28: return np.stack([reduce28(a) for a in grey])
+    return np.stack([np.asarray(Image.fromarray(a).resize((size,size), Image.Resampling.BILINEAR)) for a in grey])
 
 # %% ../nbs/01_phantoms.ipynb #2c7d158c
 def draw(
@@ -242,20 +246,23 @@ def phantoms(
     scale=2,            # the render is `scale` times larger
     keep=False,         # also return `render`, the float images before reduction
     chunk=128,          # images drawn at a time; part of the seed
+    size=28,            # pixels a side
 ):                      # dict of arrays, each with n rows: x, y, mask, lung, side, zone, kind, extent, contrast (, render)
     "Synthetic chest X-rays with known lesions; the same seed with `prevalence=0` gives the same patients in health."
     key = np.atleast_1d(seed).tolist()
     y = np.random.default_rng([*key,1]).permutation(np.arange(n)<round(n*prevalence)).astype('u1')
     parts = []
     for i in range(0, n, chunk):
-        p = draw(np.random.default_rng([*key,2+i//chunk]), y[i:i+chunk], 28, scale)
-        p['x'] = reduce(p['render'])
+        p = draw(np.random.default_rng([*key,2+i//chunk]), y[i:i+chunk], size, scale)
+        p['x'] = reduce(p['render'], size)
         if not keep: del p['render']
         parts.append(p)
     return dict(y=y) | {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
 def phantom_splits(
     seed=0,     # same seed, same bytes
+    size=28,    # pixels a side
 ):              # {'train': …, 'val': …, 'test': …}, each as `phantoms` returns it
     "Three independent sets with the very counts of PneumoniaMNIST."
-    return {s: phantoms(a+b, (seed,i+1), b/(a+b)) for i,(s,(a,b)) in enumerate(SPLITS.items())}
+    scale = 2 if size==28 else 1   # finer phantoms are rendered at their own size
+    return {s: phantoms(a+b, (seed,i+1), b/(a+b), scale, size=size) for i,(s,(a,b)) in enumerate(SPLITS.items())}
