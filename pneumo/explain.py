@@ -169,9 +169,8 @@ def place(
     heat:np.ndarray,      # (28, 28) one map
     x:np.ndarray=None,    # (28, 28) its image, in which the lungs are found
     mirrored:tuple=None,  # map and image of the mirrored X-ray, for a second look
-) -> dict:                # side, zone, extent, extent_word, words
-    """Where one map speaks for pneumonia: `side` of the patient (left, right, bilateral), `zone` (upper, middle, lower,
-    diffuse), `extent` (share of the image that is hot) and `extent_word` (limited, extensive); None for what is not sure."""
+) -> dict:                # side, zone, extent (share of the image that is hot), extent_word, words
+    "Where one map speaks for pneumonia, in words; None for what is not sure enough to be said."
     hot = np.where(heat>=_HOT*heat.max(), heat, 0) if heat.max()>0 else np.zeros_like(heat)
     extent = float((hot>0).mean())
     outside = (hot*_FRAME).sum() <= hot.sum()/2
