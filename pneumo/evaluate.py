@@ -29,14 +29,15 @@ def checked(
 ) -> tuple:        # `y` as integers (n,), `p` as float64 in its own shape
     "The same labels and probabilities as arrays, or a `ValueError` that says what is wrong with them."
     y, p = np.asarray(y), np.asarray(p, dtype=float)
-    _need(y.ndim == 1, f"y must hold one label an image, shape (n,), not {y.shape}; y.ravel() flattens (n,1)")
+    _need(y.ndim == 1, f"y must hold one label per image, shape (n,), not {y.shape}; y.ravel() flattens (n,1)")
     _need(np.isin(y, (0,1)).all(), f"y must hold only 0 (normal) and 1 (pneumonia), not {np.unique(y)[:5]}")
     _need(len(np.unique(y)) == 2,
           f"y must hold both classes; all {len(y)} labels are the same, and AUC or sensitivity do not exist")
     _need(p.size > 0 and p.ndim in (1,2) and p.shape[-1] == len(y),
           f"p must have shape (n,) or (seeds, n) with n = {len(y)} as in y, not {p.shape}")
     _need(not np.isnan(p).any(), f"p holds NaN in {np.isnan(p).sum()} places; did training diverge?")
-    _need(p.min() >= 0 and p.max() <= 1, f"p must be probabilities in [0,1], found {p.min():.3g} to {p.max():.3g}; are these logits?")
+    _need(p.min() >= 0 and p.max() <= 1,
+          f"p must be probabilities in [0,1], found {p.min():.3g} to {p.max():.3g}; are these logits?")
     _need(0 <= thr <= 1, f"the threshold must be in [0,1], not {thr}")
     return y.astype(int), p
 
@@ -83,15 +84,19 @@ def metrics(
 ) -> dict:         # name → float, or → array (…) when `w` has leading axes
     "Nine metrics at once, of one test set or of many resamples of it."
     y, p = checked(y, p, thr)
-    _need(p.ndim == 1, f"metrics takes the probabilities of one model, shape (n,), not {p.shape}; evaluate takes several")
+    _need(p.ndim == 1,
+          f"metrics takes the probabilities of one model, shape (n,), not {p.shape}; evaluate takes several")
     w = np.ones(len(y)) if w is None else np.asarray(w, float)
     _need(w.shape[-1:] == y.shape and (w@y).all() and (w@(1-y)).all(),
           "w must be (…, n) and keep images of both classes in each row")
-    n1, n0, call = w@y, w@(1-y), p >= thr
+    n1, n0 = w@y, w@(1-y)
+    call = p >= thr
     tp, fp = w@(y*call), w@((1-y)*call)
-    sens, spec, (auc, ap) = tp/n1, (n0-fp)/n0, areas(y, p, w)
+    sens, spec = tp/n1, (n0-fp)/n0
+    auc, ap = areas(y, p, w)
+    brier = w@(y-p)**2/(n1+n0)
     res = dict(accuracy=(tp+n0-fp)/(n1+n0), balanced_accuracy=(sens+spec)/2, sensitivity=sens, specificity=spec,
-               precision=_ratio(tp, tp+fp), f1=2*tp/(tp+fp+n1), auc=auc, average_precision=ap, brier=w@(y-p)**2/(n1+n0))
+               precision=_ratio(tp, tp+fp), f1=2*tp/(tp+fp+n1), auc=auc, average_precision=ap, brier=brier)
     return {k: float(v) if w.ndim == 1 else v for k,v in res.items()}
 
 # %% ../nbs/12_evaluate.ipynb #e0ca5a45
@@ -202,7 +207,8 @@ def _logistic(
 ) -> np.ndarray:          # (n,) probability of pneumonia
     "Standardise, fit a logistic regression, predict."
     y_train = np.asarray(y_train)
-    _need(y_train.shape == (len(f_train),), f"y_train must have shape ({len(f_train)},) as x_train, not {y_train.shape}")
+    n = len(f_train)
+    _need(y_train.shape == (n,), f"y_train must have shape ({n},) as x_train, not {y_train.shape}")
     model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
     return model.fit(f_train, y_train).predict_proba(f)[:,1]
 
@@ -212,7 +218,7 @@ def pixel_baseline(
     y_train,   # (m,) training labels
     x,         # (n, h, w) uint8 test images
 ) -> np.ndarray: # (n,) probability of pneumonia
-    "Logistic regression on one number an image, the standard deviation of its pixels."
+    "Logistic regression on one number per image, the standard deviation of its pixels."
     return _logistic(_spread(x_train), y_train, _spread(x))
 
 def logistic_pixels(
