@@ -174,7 +174,7 @@ def _data_found() -> dict:
     from pneumo.data import env_file, is_published, shared_path
     from pneumo.image import InputError
     try: f = env_file() or Path.home()/".medmnist"/"pneumoniamnist.npz"
-    except InputError as e: return dict(file=None, published=False, note="PNEUMO_DATA is set, but names no such file")
+    except InputError: return dict(file=None, published=False, note="PNEUMO_DATA is set, but names no such file")
     if not f.exists(): return dict(file=None, published=False, note="not here yet; it is downloaded when it is needed")
     return dict(file=shared_path(f), published=is_published(f), note="")
 

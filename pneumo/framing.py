@@ -17,18 +17,20 @@ def to_tensor(
     x:np.ndarray,        # (n, 28, 28) uint8
     sizes:tuple=(28,),   # pixels a side that are allowed
 ) -> torch.Tensor:       # (n, 1, 28, 28) float32 in [0, 1]
-    "Grey levels as a batch that a Classifier takes; raises InputError for whatever is no 8-bit image of the right size."
-    return torch.from_numpy(np.ascontiguousarray(checked_images(x, sizes=sizes))).unsqueeze(1).float() / 255
+    "Grey levels as a batch that a network takes; raises InputError for anything but 8-bit images of the right size."
+    images = np.ascontiguousarray(checked_images(x, sizes=sizes))
+    return torch.from_numpy(images).unsqueeze(1).float() / 255
 
 # %% ../nbs/03_framing.ipynb #03f00011
 def warp(
     x:torch.Tensor,      # (n, channels, h, w)
-    maps:torch.Tensor,   # (n, 2, 3): from a place in the result to the place in the image, in half sides from the middle
+    maps:torch.Tensor,   # (n, 2, 3): a place in the result → the place in the image, in half sides from the middle
 ) -> torch.Tensor:       # (n, channels, h, w)
     "Take each image through its map; what comes in from outside is the nearest edge."
     grid = F.affine_grid(maps, x.shape, align_corners=False).to(x.device)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
+# %% ../nbs/03_framing.ipynb #03f00020
 def random_maps(
     n:int,               # how many
     zoom:float=.25,      # largest change of width and of height, as a natural logarithm
@@ -55,7 +57,7 @@ def _mean_chest(x:torch.Tensor, y:np.ndarray) -> torch.Tensor:
     return _standard(means.mean(0, keepdim=True))
 
 def _sensitivity(across:torch.Tensor, down:torch.Tensor) -> torch.Tensor:
-    "How each pixel changes with the six numbers of its map, (n, h·w, 6), from the slopes of the image, (n, h, w) each."
+    "How each pixel changes with the six numbers of its map, (n, h·w, 6); the slopes are (n, h, w) each."
     n, side = len(across), across.shape[-1]
     u = torch.linspace(-1+1/side, 1-1/side, side)
     places = (u[None,:], u[:,None], torch.ones(1,1))
@@ -81,7 +83,7 @@ def framing(
     d:Xrays,              # images and their labels
     steps:int=8,          # of Gauss–Newton, in each of two rounds
     ridge:float=.6,       # how strongly a map is regularised towards the identity
-) -> torch.Tensor:        # (n, 2, 3): where a place of the mean chest lies in each picture, in half sides from the middle
+) -> torch.Tensor:        # (n, 2, 3): a place in the mean chest → the place in the picture, in half sides
     "How each chest lies in its picture: the affine map that lays it over the mean chest."
     x = _standard(to_tensor(d.x))
     m = _lay(x, _mean_chest(x, d.y), steps, ridge)

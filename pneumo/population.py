@@ -114,8 +114,7 @@ def varied(
 ) -> np.ndarray:           # the same shape
     "Images cropped by up to a fifth and windowed a little differently."
     import torch
-    from pneumo.framing import to_tensor
-    from pneumo.framing import warp
+    from pneumo.framing import to_tensor, warp
     rng = np.random.default_rng(seed)
     n = len(x)
     side = np.exp(-.2*rng.uniform(size=n))

@@ -8,10 +8,8 @@ from nbdev.doclinks import _build_modidx
 from nbdev.serve import proc_nbs
 
 from pages import NUMBER, ROOT, commands, documented, tidy
-from pneumo.run import is_study
+from pneumo.run import ROOMS, is_study
 
-# The sections of the sidebar, and with which digits the notebooks of each begin.
-ROOMS = {"Images": "0", "Classifier": "1", "Retrieval": "2", "Reports": "3", "Running": "4", "Studies": "56789"}
 PROC, SITE, STAGE = Path("_proc"), Path("_docs"), Path("runs/site")
 FONT = re.compile(r"@import\s*(url\()?[\"']?https?://fonts\.[^)\"']*[\"']?\)?;")
 EXPORTED = re.compile(r"^#\|\s*(export|default_exp)", re.M)
