@@ -36,7 +36,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=[cfg["lib_path"]],
     package_dir={"": "."},  # an editable install then puts the checkout on the path; setuptools' import hook would lose against a folder called pneumo
-    package_data={cfg["lib_path"]: ["weights/*.safetensors", "texts/*"]},
+    package_data={cfg["lib_path"]: ["weights/*.safetensors", "texts/*", "templates/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={k.removesuffix("_requirements"): v.split() for k, v in cfg.items() if k.endswith("_requirements")},
     entry_points={
