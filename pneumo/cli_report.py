@@ -7,22 +7,22 @@ __all__ = ['explain', 'report']
 
 # %% ../nbs/44_cli_report.ipynb #7495c989
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from .image import DISCLAIMER
-from .console import AsJson, Images, Weights, app, printable, read_files, say
+from .console import Amount, AsJson, Images, Positive, Weights, app, command, printable, read_files, say
 
 # %% ../nbs/44_cli_report.ipynb #09a37b77
-@app.command()
+@command(app)
 def explain(
-    paths: Images,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("runs/explain"),
-    weights: Weights = None,
-    method: Annotated[str, typer.Option(help="layercam, gradcam, gradcam++ or hirescam.")] = "layercam",
-    size: Annotated[int, typer.Option(help="Pixels a side of a picture.", min=28, max=2048)] = 280,
-    as_json: AsJson = False,
+    paths:Images,
+    out:Path=Path("runs/explain"),   # Folder for the pictures.
+    weights:Weights=None,
+    method:str="layercam",           # layercam, gradcam, gradcam++ or hirescam.
+    # Pixels a side of a picture.
+    size:Annotated[int, typer.Option(min=28, max=2048)]=280,
+    as_json:AsJson=False,
 ):
     """Where in the image: a heat map over each X-ray, with side, zone and extent where they are sure enough.
 
@@ -33,7 +33,7 @@ def explain(
     `pneumo explain scans/ --out maps --json`
     """
     from pneumo.data import to_json
-    from pneumo.image import InputError
+    from pneumo.image import DISCLAIMER, InputError
     if out.is_file(): raise InputError(f"{out} is a file; give a folder")
     films, bad = read_files(paths)
     rows = _explain(films, weights, method, size, out) if films else []
@@ -60,22 +60,19 @@ def _names(files) -> list[str]:
     return names
 
 # %% ../nbs/44_cli_report.ipynb #d98517ba
+_NOWHERE = dict(side=None, zone=None, extent=0., extent_word=None, words="no place: called normal")
+
 def _explain(films, weights, method, size, out) -> list[dict]:
     "Write the pictures; one row per file."
-    import numpy as np
     from pneumo.data import atomic
-    from pneumo.explain import heatmap, overlay, places
+    from pneumo.explain import overlay
     from pneumo.model import WEIGHTS, load_model
-    from pneumo.trust import assess
-    model, x = load_model(weights or WEIGHTS), np.stack([f.reduced() for f in films])
-    said, heat, rows = assess(films, model), heatmap(x, model, method), []
-    sick = [i for i,e in enumerate(said) if e["label"]=="pneumonia"]
-    found = dict(zip(sick, places(x[sick], model, heat[sick], method))) if sick else {}
-    nowhere = dict(side=None, zone=None, extent=0., extent_word=None, words="no place: called normal")
-    for i,(f,name,im,h,e) in enumerate(zip(films, _names(f.file for f in films), x, heat, said)):
-        with atomic(out/name) as tmp: overlay(im, h, size).save(tmp)
+    from pneumo.report import gather_evidence
+    names, rows = _names(f.file for f in films), []
+    for f,name,e in zip(films, names, gather_evidence(films, load_model(weights or WEIGHTS), method=method)):
+        with atomic(out/name) as tmp: overlay(f.reduced(), e["heat"], size).save(tmp)
         answer = {k: e[k] for k in ("probability", "label", "refer", "refer_reason")}
-        rows.append(dict(file=f.file, picture=str(out/name), **answer, method=method, **found.get(i, nowhere)))
+        rows.append(dict(file=f.file, picture=str(out/name), **answer, method=method, **(e["found"] or _NOWHERE)))
     return rows
 
 # %% ../nbs/44_cli_report.ipynb #1875a634
