@@ -77,7 +77,7 @@ def examine(
     index=None,            # an open index of pneumo.search, for similar cases
     k:int=5,               # similar cases per image
     method:str=METHOD,     # of the map, see pneumo.explain
-) -> list[dict]:           # of `assess`, and with it heat, place, similar (None without an index)
+) -> list[dict]:           # answer (of `assess`), heat (28, 28), place, similar (None without an index)
     "What classifier, explanation and retrieval say of each image; raises InputError."
     model = model or load_model()
     answers = assess(x, model, prevalence)
@@ -85,7 +85,8 @@ def examine(
     heat = heatmap(x, model, method)
     where = places(x, model, heat, method)
     near = _similar_cases(x, index, k) if index is not None else [None]*len(x)
-    return [a | dict(heat=h, place=p, similar=s) for a,h,p,s in zip(answers, heat, where, near)]
+    parts = dict(answer=answers, heat=heat, place=where, similar=near)
+    return [dict(zip(parts, of_one)) for of_one in zip(*parts.values())]
 
 # %% ../nbs/30_report.ipynb #60958232
 _SAME = .99995   # cosine of an image with itself, but for rounding
@@ -101,10 +102,9 @@ def evidence_of(
     e:dict,    # of `examine`
 ) -> dict:     # of `assess`, place ({} for a normal), neighbours (None without an index)
     "What JSON can hold of it and a report may say: no map, and of each similar case its label and score."
-    answer = {key: v for key,v in e.items() if key not in ("heat", "place", "similar")}
-    placed = e["label"]=="pneumonia" and e["place"]["side"]
+    placed = e["answer"]["label"]=="pneumonia" and e["place"]["side"]
     near = e["similar"] and [{f: h[f] for f in ("id", "label", "score")} for h in e["similar"]]
-    return answer | dict(place=e["place"] if placed else {}, neighbours=near)
+    return e["answer"] | dict(place=e["place"] if placed else {}, neighbours=near)
 
 def gather_evidence(
     x,                     # (n, 28, 28) uint8, or a list of Radiographs, whose warnings become part of the evidence
