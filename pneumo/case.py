@@ -47,7 +47,8 @@ def _about_report(r, label) -> list[tuple]:
 def _about_answer(a:dict) -> list[tuple]:
     "Why the classifier's own answer calls for a person."
     reasons, unusual = [], a.get("unusual")
-    if a.get("refer") or unusual: reasons.append((3 if unusual else 2, f"the classifier refers it: {a['refer_reason']}"))
+    if a.get("refer") or unusual:
+        reasons.append((3 if unusual else 2, f"the classifier refers it: {a['refer_reason']}"))
     elif a.get("low") is not None and a["low"] < a["threshold"] <= a["high"]:
         reasons.append((2, "the interval of the probability holds the operating point"))
     if not a.get("calibrated", True):
@@ -92,6 +93,12 @@ def _open_similar(index) -> tuple:
     except InputError as e:
         if index: raise
         return None, _NO_INDEX if "no index here" in str(e) else str(e)
+
+def _loaded_with(opened):
+    "The shipped classifier, where the encoder of an index has loaded it already; else None."
+    encoder = opened.encoder if opened is not None else None
+    features = getattr(encoder, "base", encoder)   # pneumoclip stands on pneumonet
+    return features.model if features is not None and features.name=="pneumonet" else None
 
 # %% ../nbs/33_case.ipynb #b1200021
 def _is_on(report, path:Path) -> bool:
@@ -155,8 +162,8 @@ def make_cases(
 ) -> list[dict]:                # a case for each file
     "Everything that is known about each X-ray, and whether a person should look; raises InputError."
     films = [f if isinstance(f, Radiograph) else read_radiograph(f) for f in films]
-    model = model or load_model()
     opened, missing = _open_similar(index)
+    model = model or _loaded_with(opened) or load_model()
     found = examine(films, model, prevalence, opened, k)
     evidence = [evidence_of(e) for e in found]
     if reports is None: said = _stated(films, evidence, strategy)

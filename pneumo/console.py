@@ -105,7 +105,8 @@ Count = Annotated[int, typer.Option(min=0)]
 Amount = Annotated[float, typer.Option(min=0)]
 
 Images = Annotated[list[Path], typer.Argument(help="Images (PNG, JPEG, TIFF, DICOM, …) or folders of them.")]
-Weights = Annotated[Path, typer.Option(help="A .safetensors file of `pneumo train`; the shipped weights when left out.")]
+Weights = Annotated[Path, typer.Option(
+    help="A .safetensors file of `pneumo train`; the shipped weights when left out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 
 # %% ../nbs/41_console.ipynb #99df1bd7
@@ -152,7 +153,7 @@ def call(
     *args,               # of the command line
     **env,               # joins the environment
 ) -> tuple[int,str,str]: # exit status, stdout, stderr
-    "Run the installed `pneumo` in a process of its own, as a person does; raises AssertionError when a traceback is shown."
+    "Run the installed `pneumo` in a process of its own; raises AssertionError when a traceback is shown."
     import subprocess
     plain = {k: v for k,v in os.environ.items() if "COLOR" not in k} | {"NO_COLOR": "1", "TERM": "dumb"}
     line = [Path(sys.executable).with_name("pneumo"), *map(str, args)]
