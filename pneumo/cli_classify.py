@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from .console import Amount, AsJson, Count, Images, Positive, Share, Weights
+from .console import Amount, AsJson, Images, Positive, Share, Weights
 from .console import app, cell, command, read_files, say
 
 # %% ../nbs/42_cli_classify.ipynb #b5bf683e
@@ -72,7 +72,7 @@ def _load(weights, onnx):
     return load_model(weights or WEIGHTS)
 
 _UNCALIBRATED = ("not calibrated, so probabilities are the network's own, without interval, set or referral; "
-                "`pneumo calibrate FILE` adds them")
+                 "`pneumo calibrate FILE` adds them")
 
 def _prediction(film, answer, weights, prevalence) -> dict:
     "One row: the file and its answer, then what it rests on."
@@ -134,7 +134,7 @@ def train(
     zoom:Amount=.25,
     # Augmentation: largest shift, as a share of the side.
     shift:Amount=.12,
-    patience:Count=0,           # Stop after so many epochs without a better validation loss; 0 = never.
+    patience:int=0,             # Stop after so many epochs without a better validation loss; 0 = never.
     seed:int=0,                 # One seed, one result.
     # auto, pneumoniamnist, phantoms, an .npz file, a .csv file with columns file and label,
     # or a folder with normal/ and pneumonia/.
@@ -157,7 +157,8 @@ def train(
 
     `pneumo train --data films.csv --out runs/mine`
 
-    `pneumo train --teacher runs/seed_0/model.safetensors --teacher runs/seed_1/model.safetensors --zoom 0.35 --shift 0.15 --out runs/student_0`
+    `pneumo train --teacher runs/seed_0/model.safetensors --teacher runs/seed_1/model.safetensors
+    --zoom 0.35 --shift 0.15 --out runs/student_0`
     """
     from pneumo.train import TrainConfig
     cfg = TrainConfig(model=model, image_size=image_size, pretrained=pretrained, epochs=epochs, batch_size=batch_size,
@@ -194,7 +195,8 @@ def _calibrate_new(weights, splits) -> None:
     say("calibrating on validation images")
     fit_record(weights, splits)
 
-_ENOUGH = 50   # validation images of each class: the least for sets at 98 % coverage, which with fewer hold both classes
+# validation images of each class: the least for sets at 98 % coverage, which with fewer hold both classes
+_ENOUGH = 50
 
 def _warn_few(val) -> None:
     "Say so when there are too few validation images to calibrate on."

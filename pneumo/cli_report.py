@@ -80,7 +80,6 @@ def _row(e, method) -> dict:
     return answer | dict(method=method) | (e["place"] if answer["label"]=="pneumonia" else _NOWHERE)
 
 # %% ../nbs/44_cli_report.ipynb #1875a634
-# What a strategy may be, and what is used when none is given.
 _Strategies = Annotated[list[str], typer.Option(show_default="structured")]
 
 @command(app)
@@ -109,7 +108,8 @@ def report(
 
     `pneumo report xray.jpeg`
 
-    `pneumo report scans/ --reporter vlm:google/medgemma-4b-it --strategy concise --strategy grounded --out reports.jsonl --resume`
+    `pneumo report scans/ --reporter vlm:google/medgemma-4b-it --strategy concise --strategy grounded
+    --out reports.jsonl --resume`
 
     `pneumo report scans/ --reporter openai:medgemma --url http://localhost:11434/v1 --out reports.jsonl`
     """
@@ -151,8 +151,8 @@ def _records(films, index) -> list[dict]:
     import numpy as np
     from pneumo.report import gather_evidence, make_records
     films = list({f.file: f for f in films}.values())
-    names = [f.file for f in films]
-    return make_records(np.stack([f.reduced() for f in films]), names, names, evidence=gather_evidence(films, index=index))
+    names, x = [f.file for f in films], np.stack([f.reduced() for f in films])
+    return make_records(x, names, names, evidence=gather_evidence(films, index=index))
 
 def _write(reporter, films, strategies, index, out, resume) -> list[dict]:
     "The reports of these films."

@@ -188,9 +188,8 @@ def text(
     anyway:bool=False,     # Search for what is not understood, too; such results mean little.
     as_json:AsJson=False,
 ):
-    """X-rays that fit words, in English.
-
-    Labels say only normal or pneumonia: places and other findings are not searched.
+    """X-rays that fit words, in English. Labels say only normal or pneumonia: places and other findings are not
+    searched.
 
     Examples:
 
