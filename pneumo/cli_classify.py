@@ -106,8 +106,8 @@ def _table(rows:list[dict]) -> None:
     from pneumo.image import DISCLAIMER
     first = rows[0]
     how = f"weights: {cell(first['weights'])}, threshold {first['threshold']:.3g}, prevalence {first['prevalence']:g}"
-    columns = Column("file", overflow="fold"), "probability (95 %)", Column("label", no_wrap=True), "a person should look"
-    t = Table(*columns, caption=f"{how}. {DISCLAIMER}")
+    file, label = Column("file", overflow="fold"), Column("label", no_wrap=True)
+    t = Table(file, "probability (95 %)", label, "a person should look", caption=f"{how}. {DISCLAIMER}")
     for r in rows: t.add_row(*map(cell, _cells(r)), style="bold" if r["label"]=="pneumonia" else None)
     Console().print(t)
 
