@@ -14,7 +14,6 @@ from itertools import chain, count
 from pathlib import Path
 
 import jinja2
-import numpy as np
 from PIL import Image, ImageDraw
 
 from .audit import read_report
@@ -26,9 +25,14 @@ from .report import EvidenceReporter, evidence_of, examine, make_records
 from .trust import trust_record, written
 
 # %% ../nbs/33_case.ipynb #a1200011
+def _tally(similar) -> dict[str,int]:
+    "How many similar cases have each label."
+    labels = [s.get("label") for s in similar or ()]
+    return {c: labels.count(c) for c in CLASSES}
+
 def _majority(similar) -> str|None:
     "The label of most similar cases; None without labels or at a tie."
-    normal, pneumonia = (sum(s.get("label")==c for s in similar or ()) for c in CLASSES)
+    normal, pneumonia = _tally(similar).values()
     if normal==pneumonia: return None
     return CLASSES[pneumonia>normal]
 
@@ -103,8 +107,9 @@ def _loaded_with(opened):
 # %% ../nbs/33_case.ipynb #b1200021
 def _is_on(report, path:Path) -> bool:
     "Whether a report's file, file name or id is that of an image."
-    file, its_id = str(report.get("file") or "?"), str(report.get("id"))
-    return Path(file).name==path.name or file==path.stem or its_id in (str(path), path.name, path.stem)
+    names = str(path), path.name, path.stem
+    file = str(report.get("file"))
+    return file in names or Path(file).name==path.name or str(report.get("id")) in names
 
 def _match_reports(reports, file) -> list[dict]:
     "The reports on one image, of those that could be read."
@@ -113,8 +118,9 @@ def _match_reports(reports, file) -> list[dict]:
 # %% ../nbs/33_case.ipynb #a1200023
 def _stated(films, evidence, strategy) -> list[list[dict]]:
     "One report per film, from its evidence alone."
-    x, ids = [f.reduced() for f in films], [str(n) for n in range(len(films))]
-    records = make_records(x, ids, [f.name for f in films], evidence=evidence)
+    x, names = [f.reduced() for f in films], [f.name for f in films]
+    ids = [str(n) for n in range(len(films))]
+    records = make_records(x, ids, names, evidence=evidence)
     return [[r] for r in EvidenceReporter().write(records, strategy)]
 
 # %% ../nbs/33_case.ipynb #a1200025
@@ -133,8 +139,7 @@ def _read_case_report(r, evidence) -> dict:
 
 def _near(similar) -> str:
     "Labels of similar cases as a few words."
-    counts = {c: sum(s.get("label")==c for s in similar or ()) for c in CLASSES}
-    return ", ".join(f"{n} {c}" for c,n in counts.items() if n) or "–"
+    return ", ".join(f"{n} {label}" for label,n in _tally(similar).items() if n) or "–"
 
 _BY_CONSTRUCTION = EvidenceReporter.name   # the reporter that states the classifier's own answer
 
@@ -187,7 +192,9 @@ def _about(model, prevalence, opened, missing) -> dict:
     record, index = trust_record(model) or {}, opened.info if opened is not None else None
     trained = str(record.get("data") or "not recorded")
     own = index and index["encoder"].startswith(("pneumoclip", "pneumonet"))
-    return dict(made=date.today().isoformat(), version=version("pneumo"), weights=model.config["model"],
+    return dict(made=date.today().isoformat(),
+                version=version("pneumo"),
+                weights=model.config["model"],
                 prevalence=prevalence or .5,
                 population=_CHILDREN if trained=="PneumoniaMNIST" else Path(trained).name,
                 level=record.get("level"),
@@ -200,12 +207,21 @@ def _case(film, found, reads, shown, about) -> dict:
     "One case: what goes into its JSON, and under `arrays` what its page shows."
     answer, similar = found["answer"], found["similar"]
     reasons = reasons_to_look(answer, reads, similar)
-    look = dict(needs_look=bool(reasons), need=sum(weight for weight,_ in reasons), reasons=[r for _,r in reasons])
-    others = dict(independent=_independent_answers(answer["label"], reads, similar),
-                  caution=_crop_caution(film, answer["label"]), notes=list(film.notes))
-    models = dict(classifier=answer, place=found["place"], similar=similar, reports=reads)
-    arrays = dict(film=film, heat=found["heat"], similar=shown)
-    return dict(name=film.name, file=film.file) | look | others | models | dict(about=about, arrays=arrays)
+    return dict(
+        name=film.name,
+        file=film.file,
+        needs_look=bool(reasons),
+        need=sum(weight for weight,_ in reasons),
+        reasons=[reason for _,reason in reasons],
+        independent=_independent_answers(answer["label"], reads, similar),
+        caution=_crop_caution(film, answer["label"]),
+        notes=list(film.notes),
+        classifier=answer,
+        place=found["place"],
+        similar=similar,
+        reports=reads,
+        about=about,
+        arrays=dict(film=film, heat=found["heat"], similar=shown))
 
 # %% ../nbs/33_case.ipynb #dd9e705d
 _pages = jinja2.Environment(loader=jinja2.PackageLoader("pneumo"), autoescape=True, undefined=jinja2.StrictUndefined,
@@ -232,11 +248,14 @@ def _readable(grey, side=720):
 # %% ../nbs/33_case.ipynb #b1200033
 def _case_images(c) -> dict:
     "The images of one page as data URIs: xray, small, heat, similar; and the file's size in pixels."
-    film, heat, similar = (c["arrays"][k] for k in ("film", "heat", "similar"))
+    arrays = c["arrays"]
+    film, similar = arrays["film"], arrays["similar"]
     small, (h,w) = film.reduced(), film.shape
-    near = [None if n is None else data_uri(enlarge(n, 168), "JPEG") for n in similar]
-    return dict(xray=data_uri(_readable(film.pixels), "JPEG"), size=f"{w} × {h}", similar=near,
-                small=data_uri(enlarge(small)), heat=data_uri(overlay(small, heat), "JPEG"))
+    return dict(xray=data_uri(_readable(film.pixels), "JPEG"),
+                size=f"{w} × {h}",
+                small=data_uri(enlarge(small)),
+                heat=data_uri(overlay(small, arrays["heat"]), "JPEG"),
+                similar=[None if n is None else data_uri(enlarge(n, 168), "JPEG") for n in similar])
 
 # %% ../nbs/33_case.ipynb #1c1389fc
 def case_html(
@@ -270,13 +289,15 @@ def _row(c, page) -> dict:
 
 def _urgency(c) -> tuple:
     "The most pressing first; of two alike, the one nearer to the operating point."
-    return -c["need"], abs(c["classifier"]["probability"]-c["classifier"]["threshold"])
+    answer = c["classifier"]
+    return -c["need"], abs(answer["probability"]-answer["threshold"])
 
 def _list_html(cases, pages) -> str:
     "The page that lists all cases."
     ordered = sorted(zip(cases, pages), key=lambda of_one: _urgency(of_one[0]))
     rows = [_row(*of_one) for of_one in ordered]
-    return _pages.get_template("cases.html.j2").render(rows=rows, needed=sum(c["needs_look"] for c in cases))
+    needed = sum(c["needs_look"] for c in cases)
+    return _pages.get_template("cases.html.j2").render(rows=rows, needed=needed)
 
 def write_cases(
     cases:list[dict],      # of `make_cases`
@@ -288,7 +309,8 @@ def write_cases(
     out, back = Path(out), "index.html" if len(cases)>1 else None
     if out.is_file(): raise InputError(f"{out}: a file; give a folder for the case sheets")
     pages = [out/f"{s}.html" for s in _file_names([c["name"] for c in cases])]
-    for c,page in zip(tqdm(cases, desc="sheets", disable=None if progress else True, leave=False), pages):
+    bar = tqdm(cases, desc="sheets", disable=None if progress else True, leave=False)
+    for c,page in zip(bar, pages):
         known = {k: v for k,v in c.items() if k!="arrays"}
         save_json(known | {"file": c["name"]}, page.with_suffix(".json"))   # it is mailed: no path of this machine
         _write(page, case_html(c, back))
