@@ -281,7 +281,7 @@ class EvidenceReporter(Reporter):
 
 # %% ../nbs/30_report.ipynb #5cfd71fa
 def read_jsonl(
-    path:str|Path,        # reports, a line each
+    path:str|Path,        # reports, one per line
 ) -> tuple[list, int]:    # the lines, and how many bytes they take; a cut last line is not counted
     "Complete lines of a file that may have been cut off; raises InputError for a damaged line before the last."
     data = Path(path).read_bytes()
