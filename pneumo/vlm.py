@@ -7,6 +7,7 @@ __all__ = ['ImageReporter', 'VlmReporter', 'ServerReporter', 'create_reporter']
 
 # %% ../nbs/34_vlm.ipynb #35vlm004
 import hashlib, json, os, re
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -28,7 +29,7 @@ class ImageReporter(Reporter):
         max_new_tokens:int=300,    # longest report
         temperature:float=0.,      # 0 = greedy, one image one answer
         seed:int=0,                # of sampling; unused when greedy
-        size:int=448,              # the image is enlarged to so many pixels a side
+        size:int=448,              # the image is enlarged to so many pixels per side
         resampling:str="bicubic",  # nearest | bilinear | bicubic | lanczos
     ):
         super().__init__(prompts)
@@ -73,7 +74,6 @@ def _device_and_dtype() -> tuple:
 def _quantised(four_bit:bool) -> dict:
     "Arguments of from_pretrained for 4-bit weights; raises InputError where they cannot work."
     if not four_bit: return {}
-    from importlib.util import find_spec
     device, half = _device_and_dtype()
     if device!="cuda" or find_spec("bitsandbytes") is None:
         raise InputError("4-bit weights need a CUDA GPU and bitsandbytes: "
@@ -103,8 +103,9 @@ def _load_vlm(model, revision, dtype, four_bit, device) -> tuple:
 def _length(tokens, net) -> tuple[int, bool]:
     "New tokens up to the end of the report, without padding; and whether the model ended it."
     ends = net.generation_config.eos_token_id
-    at = np.flatnonzero(np.isin(tokens.numpy(), ends if isinstance(ends, list) else [ends]))
-    return (int(at[0])+1, True) if len(at) else (len(tokens), False)
+    at = np.flatnonzero(np.isin(tokens.numpy(), ends))
+    if not len(at): return len(tokens), False
+    return int(at[0])+1, True
 
 # %% ../nbs/34_vlm.ipynb #c2d00022
 def _warning(
@@ -297,9 +298,8 @@ class ServerReporter(ImageReporter):
         **kw,                       # see ImageReporter
     ):
         super().__init__(model, **kw)
-        try: import openai
-        except ImportError:
-            raise InputError("a server needs the openai package: pip install 'pneumo[server]'") from None
+        if find_spec("openai") is None:
+            raise InputError("a server needs the openai package: pip install 'pneumo[server]'")
         url = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         self.client, shown, self._secrets = _connect(url, timeout, retries, insecure)
         self.url = self.redact(shown)
