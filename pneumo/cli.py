@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report, pneumo.cli_case
-from .console import AsJson, Count, app, cell, command, main, say
+import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report, pneumo.cli_case   # noqa: F401 (they join `app`)
+from .console import AsJson, Count, app, cell, command, main, say   # noqa: F401 (the entry point)
 
 # %% ../nbs/46_cli.ipynb #b2d932cc
 def _value(text:str):
