@@ -7,22 +7,22 @@ __all__ = ['audit', 'case']
 
 # %% ../nbs/45_cli_case.ipynb #a1800004
 from pathlib import Path
-from typing import Annotated, Optional
 
 import typer
 
-from .image import DISCLAIMER
-from .console import AsJson, Images, Weights, app, cell, read_files, say
+from .console import AsJson, Images, Positive, Share, Weights, app, cell, command, read_files, say
 
 # %% ../nbs/45_cli_case.ipynb #a1800011
-@app.command()
+@command(app)
 def audit(
-    file: Annotated[Path, typer.Argument(help="JSON lines, a report each; only `text` is needed. Used when there: id, label, probability, reporter, strategy, file, evidence, prompt.", show_default=False)],
-    threshold: Annotated[float, typer.Option(help="The classifier calls pneumonia at or above this probability.", min=0, max=1)] = .5,
-    n_boot: Annotated[int, typer.Option(help="Bootstrap resamples for the intervals.", min=1)] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
-    out: Annotated[Optional[Path], typer.Option(help="Also write the whole audit to this JSON file.")] = None,
-    as_json: AsJson = False,
+    # JSON lines, a report each; only `text` is needed. Used when there: id, label, probability, reporter, strategy,
+    # file, evidence, prompt.
+    file:Path,
+    threshold:Share=.5,     # The classifier calls pneumonia at or above this probability.
+    n_boot:Positive=2000,   # Bootstrap resamples for the intervals.
+    seed:int=0,             # Of the resampling.
+    out:Path=None,          # Also write the whole audit to this JSON file.
+    as_json:AsJson=False,
 ):
     """What reports claim, what nothing supports, and how good each reporter is.
 
@@ -32,56 +32,63 @@ def audit(
 
     `pneumo audit reports.jsonl --json > audit.json`
     """
-    from pneumo.audit import audit as run, audit_table, read_lines
-    from pneumo.data import to_json
-    records = read_lines(file)
-    doc = run(records, threshold, n_boot, seed, progress=True)
-    for r in doc["reports"]:
-        if problem := r.get("error") or r.get("warning"): say(f"{'error' if 'error' in r else 'warning'}: {file}: {problem}")
-    if out: _save(doc, out)
+    from pneumo.audit import audit as audit_records, read_lines
+    from pneumo.data import save_json, to_json
+    doc = audit_records(read_lines(file), threshold, n_boot, seed, progress=True)
+    for r in doc["reports"]: _say_fault(r, file)
+    if out: save_json(doc, out)
     if as_json: print(to_json(doc))
-    else: _show_audit(doc, audit_table)
-    if doc["summary"]["errors"]: raise typer.Exit(1 if doc["summary"]["reports"] else 2)
+    else: _show_audit(doc)
+    summary = doc["summary"]
+    if summary["errors"]: raise typer.Exit(1 if summary["reports"] else 2)
 
-# %% ../nbs/45_cli_case.ipynb #87f41ce1
-def _save(doc, path):
-    "Write a document as JSON, whole or not at all."
-    from pneumo.data import save_json
-    save_json(doc, path)
+def _say_fault(record, file) -> None:
+    "What is wrong with one line of a file of reports, if anything is."
+    for kind in ("error", "warning"):
+        if problem := record.get(kind): return say(f"{kind}: {file}: {problem}")
 
 # %% ../nbs/45_cli_case.ipynb #3661afff
-def _show_audit(doc, audit_table):
+def _show_audit(doc) -> None:
     "The audit for a terminal: claims of each report when they are few, the tables, the comparisons."
+    from pneumo.audit import audit_table
+    from pneumo.image import DISCLAIMER
+    reports, summary = doc["reports"], doc["summary"]
+    if len(reports)<=30: _show_claims([r for r in reports if "error" not in r])
+    if summary["groups"]: print(audit_table(summary).to_string())
+    for c in summary["comparisons"]: print(_compared(c))
+    read = f"{summary['reports']} reports read, {summary['errors']} lines could not be"
+    print(f"\n{read}. Uncertain and unreadable reports count as misses. {DISCLAIMER}")
+
+def _show_claims(reports) -> None:
+    "A line for each report."
     from rich.console import Console
     from rich.table import Table
-    s, console = doc["summary"], Console()
-    if len(doc["reports"])<=30:
-        t = Table("report", "claim", "unsupported", "contradictions", "in")
-        for r in doc["reports"]:
-            if "error" not in r: t.add_row(*map(cell, _audit_row(r)))
-        console.print(t)
-    if s["groups"]: print(audit_table(s).to_string())
-    for c in s["comparisons"]:
-        p = f"McNemar p {c['p']:.3g}, Holm {c['p_holm']:.3g}"
-        print(f"{c['reporter']}: {c['a']} against {c['b']}, right by the {c['against']}: {c['difference']:+.3f} over {c['n']} images, {p}")
-    print(f"\n{s['reports']} reports read, {s['errors']} lines could not be. Uncertain and unreadable reports count as misses. {DISCLAIMER}")
+    t = Table("report", "claim", "unsupported", "contradictions", "in")
+    for r in reports:
+        first, *_ = r["sentences"] or [""]
+        counts = str(len(r["unsupported"])), str(len(r["contradictions"]))
+        t.add_row(*map(cell, (str(r["id"]), r["claim"], *counts, first[:70])))
+    Console().print(t)
 
-def _audit_row(r) -> list[str]:
-    "One report as text."
-    return [str(r["id"]), r["claim"], str(len(r["unsupported"])), str(len(r["contradictions"])), (r["sentences"] or [""])[0][:70]]
+def _compared(c) -> str:
+    "Two strategies of one reporter as a line."
+    difference = f"{c['difference']:+.3f} over {c['n']} images"
+    p = f"McNemar p {c['p']:.3g}, Holm {c['p_holm']:.3g}"
+    return f"{c['reporter']}: {c['a']} against {c['b']}, right by the {c['against']}: {difference}, {p}"
 
 # %% ../nbs/45_cli_case.ipynb #a1800021
-@app.command()
+@command(app)
 def case(
-    paths: Images,
-    out: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("cases"),
-    reports: Annotated[Optional[Path], typer.Option(help="JSON lines with reports on these files, matched by file or id; written from the evidence when left out.")] = None,
-    strategy: Annotated[str, typer.Option(help="Of the written report: concise, structured or differential.")] = "structured",
-    index: Annotated[Optional[str], typer.Option(help="Index folder for similar cases; the default one when left out.")] = None,
-    k: Annotated[int, typer.Option(help="Similar cases.", min=1)] = 5,
-    weights: Weights = None,
-    prevalence: Annotated[Optional[float], typer.Option(help="Of pneumonia where the images come from; balanced when left out.")] = None,
-    as_json: AsJson = False,
+    paths:Images,
+    out:Path=Path("cases"),     # Folder for the pages.
+    # JSON lines with reports on these files, matched by file or id; written from the evidence when left out.
+    reports:Path=None,
+    strategy:str="structured",  # Of the written report: concise, structured or differential.
+    index:str=None,             # Index folder for similar cases; the default one when left out.
+    k:Positive=5,               # Similar cases.
+    weights:Weights=None,
+    prevalence:float=None,      # Of pneumonia where the images come from; balanced when left out.
+    as_json:AsJson=False,
 ):
     """A page for each X-ray: probability, heat map, similar cases, audited report, and whether a person should look.
 
@@ -91,32 +98,38 @@ def case(
 
     `pneumo case scans/ --out sheets --reports reports.jsonl`
     """
+    from pneumo.audit import read_lines
     from pneumo.image import InputError
     if out.is_file(): raise InputError(f"{out} is a file; give a folder")
-    records = None
-    if reports:
-        from pneumo.audit import read_lines
-        records = read_lines(reports)
-        for r in records:
-            if "error" in r: say(f"error: {reports}: {r['error']}")
+    records = read_lines(reports) if reports else None
+    faults = [r["error"] for r in records or () if "error" in r]
+    for fault in faults: say(f"error: {reports}: {fault}")
     films, bad = read_files(paths, side=1024)
-    if films: _sheets(films, out, records, strategy, index, k, weights, prevalence, as_json)
+    made = dict(prevalence=prevalence, reports=records, strategy=strategy, index=index, k=k)
+    if films: _sheets(films, weights, made, out, as_json)
     elif as_json: print("[]")
-    if bad or any("error" in r for r in records or ()): raise typer.Exit(1 if films else 2)
+    if bad or faults: raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/45_cli_case.ipynb #9e5fa7bf
-def _sheets(films, out, records, strategy, index, k, weights, prevalence, as_json):
+def _sheets(films, weights, made, out, as_json) -> None:
     "Make and write the cases, and say where they are."
     from pneumo.case import make_cases, write_cases
     from pneumo.data import to_json
     from pneumo.model import load_model
-    from pneumo.trust import written
-    cases = make_cases(films, load_model(weights) if weights else None, prevalence, records, strategy, index, k)
+    cases = make_cases(films, load_model(weights) if weights else None, **made)
     pages = write_cases(cases, out, progress=True)
-    plain = [{key: v for key,v in c.items() if key!="arrays"} | {"page": str(p)} for c,p in zip(cases, pages)]
-    if as_json: return print(to_json(plain))
+    if not as_json: return _show_cases(cases, pages[-1])
+    known = [{key: v for key,v in c.items() if key!="arrays"} for c in cases]
+    print(to_json([c | {"page": str(page)} for c,page in zip(known, pages)]))
+
+def _show_cases(cases, page) -> None:
+    "A line for each case, and where to look."
+    from pneumo.image import DISCLAIMER
+    from pneumo.trust import written
     if missing := cases[0]["about"]["similar_missing"]: say(missing)
     for c in cases:
+        answer = c["classifier"]
         look = f"; a person should look: {'; '.join(c['reasons'])}" if c["needs_look"] else ""
-        print(f"{c['name']}: {c['classifier']['label']} {written(c['classifier']['probability'], 3)}{look}")
-    print(f"A person should look at {sum(c['needs_look'] for c in cases)} of {len(cases)}; open {pages[-1]}. {DISCLAIMER}")
+        print(f"{c['name']}: {answer['label']} {written(answer['probability'], 3)}{look}")
+    needed = sum(c["needs_look"] for c in cases)
+    print(f"A person should look at {needed} of {len(cases)}; open {page}. {DISCLAIMER}")

@@ -7,22 +7,22 @@ __all__ = ['explain', 'report']
 
 # %% ../nbs/44_cli_report.ipynb #7495c989
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from .image import DISCLAIMER
-from .console import AsJson, Images, Weights, app, printable, read_files, say
+from .console import Amount, AsJson, Images, Positive, Weights, app, command, printable, read_files, say
 
 # %% ../nbs/44_cli_report.ipynb #09a37b77
-@app.command()
+@command(app)
 def explain(
-    paths: Images,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("runs/explain"),
-    weights: Weights = None,
-    method: Annotated[str, typer.Option(help="layercam, gradcam, gradcam++ or hirescam.")] = "layercam",
-    size: Annotated[int, typer.Option(help="Pixels a side of a picture.", min=28, max=2048)] = 280,
-    as_json: AsJson = False,
+    paths:Images,
+    out:Path=Path("runs/explain"),   # Folder for the pictures.
+    weights:Weights=None,
+    method:str="layercam",           # layercam, gradcam, gradcam++ or hirescam.
+    # Pixels per side of a picture.
+    size:Annotated[int, typer.Option(min=28, max=2048)]=280,
+    as_json:AsJson=False,
 ):
     """Where in the image: a heat map over each X-ray, with side, zone and extent where they are sure enough.
 
@@ -33,7 +33,7 @@ def explain(
     `pneumo explain scans/ --out maps --json`
     """
     from pneumo.data import to_json
-    from pneumo.image import InputError
+    from pneumo.image import DISCLAIMER, InputError
     if out.is_file(): raise InputError(f"{out} is a file; give a folder")
     films, bad = read_files(paths)
     rows = _explain(films, weights, method, size, out) if films else []
@@ -62,40 +62,45 @@ def _names(files) -> list[str]:
 # %% ../nbs/44_cli_report.ipynb #d98517ba
 def _explain(films, weights, method, size, out) -> list[dict]:
     "Write the pictures; one row per file."
-    import numpy as np
     from pneumo.data import atomic
-    from pneumo.explain import heatmap, overlay, places
+    from pneumo.explain import overlay
     from pneumo.model import WEIGHTS, load_model
-    from pneumo.trust import assess
-    model, x = load_model(weights or WEIGHTS), np.stack([f.reduced() for f in films])
-    said, heat, rows = assess(films, model), heatmap(x, model, method), []
-    sick = [i for i,e in enumerate(said) if e["label"]=="pneumonia"]
-    found = dict(zip(sick, places(x[sick], model, heat[sick], method))) if sick else {}
-    nowhere = dict(side=None, zone=None, extent=0., extent_word=None, words="no place: called normal")
-    for i,(f,name,im,h,e) in enumerate(zip(films, _names(f.file for f in films), x, heat, said)):
-        with atomic(out/name) as tmp: overlay(im, h, size).save(tmp)
-        answer = {k: e[k] for k in ("probability", "label", "refer", "refer_reason")}
-        rows.append(dict(file=f.file, picture=str(out/name), **answer, method=method, **found.get(i, nowhere)))
+    from pneumo.report import examine
+    names, rows = _names(f.file for f in films), []
+    for f,name,e in zip(films, names, examine(films, load_model(weights or WEIGHTS), method=method)):
+        with atomic(out/name) as tmp: overlay(f.reduced(), e["heat"], size).save(tmp)
+        rows.append(dict(file=f.file, picture=str(out/name), **_row(e, method)))
     return rows
 
+_NOWHERE = dict(side=None, zone=None, extent=0., extent_word=None, words="no place: called normal")
+
+def _row(e, method) -> dict:
+    "What is said of one image; a normal one has no place."
+    answer = {k: e["answer"][k] for k in ("probability", "label", "refer", "refer_reason")}
+    return answer | dict(method=method) | (e["place"] if answer["label"]=="pneumonia" else _NOWHERE)
+
 # %% ../nbs/44_cli_report.ipynb #1875a634
-@app.command()
+_Strategies = Annotated[list[str], typer.Option(show_default="structured")]
+
+@command(app)
 def report(
-    paths: Images,
-    reporter: Annotated[str, typer.Option(help="evidence, vlm:google/medgemma-4b-it (or another hub name or folder), or openai:MODEL.")] = "evidence",
-    strategy: Annotated[Optional[list[str]], typer.Option(help="concise, structured, differential, grounded or retrieved; repeat it.", show_default="structured")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="A .jsonl file that grows line by line.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the file of --out.")] = False,
-    index: Annotated[Optional[Path], typer.Option(help="A folder of `pneumo index build`, for similar cases; looked up for the strategy retrieved.")] = None,
-    prompts: Annotated[Optional[Path], typer.Option(help="A JSON file of prompts instead of the built-in ones.")] = None,
-    url: Annotated[Optional[str], typer.Option(help="Of an OpenAI-compatible server, such as http://localhost:11434/v1.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Send X-ray and key to another machine over plain http.")] = False,
-    tokens: Annotated[int, typer.Option(help="Longest report of a model.", min=1)] = 300,
-    temperature: Annotated[float, typer.Option(help="0 = greedy.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Reports at a time of a vlm.", min=1)] = 4,
-    four_bit: Annotated[bool, typer.Option("--four-bit", help="4-bit weights of a vlm, for a small GPU.")] = False,
-    as_json: AsJson = False,
+    paths:Images,
+    # evidence, vlm:google/medgemma-4b-it (or another hub name or folder), or openai:MODEL.
+    reporter:str="evidence",
+    strategy:_Strategies=None,   # concise, structured, differential, grounded or retrieved; repeat it.
+    out:Path=None,               # A .jsonl file that grows line by line.
+    resume:bool=False,           # Go on with the file of --out.
+    # A folder of `pneumo index build`, for similar cases; looked up for the strategy retrieved.
+    index:Path=None,
+    prompts:Path=None,           # A JSON file of prompts instead of the built-in ones.
+    url:str=None,                # Of an OpenAI-compatible server, such as http://localhost:11434/v1.
+    insecure:bool=False,         # Send X-ray and key to another machine over plain http.
+    tokens:Positive=300,         # Longest report of a model.
+    temperature:Amount=0,        # 0 = greedy.
+    seed:int=0,                  # Of sampling.
+    batch_size:Positive=4,       # Reports at a time of a vlm.
+    four_bit:bool=False,         # 4-bit weights of a vlm, for a small GPU.
+    as_json:AsJson=False,
 ):
     """A report on each X-ray: stated from the evidence, or written by a vision-language model.
 
@@ -103,48 +108,62 @@ def report(
 
     `pneumo report xray.jpeg`
 
-    `pneumo report scans/ --reporter vlm:google/medgemma-4b-it --strategy concise --strategy grounded --out reports.jsonl --resume`
+    `pneumo report scans/ --reporter vlm:google/medgemma-4b-it --strategy concise --strategy grounded
+    --out reports.jsonl --resume`
 
     `pneumo report scans/ --reporter openai:medgemma --url http://localhost:11434/v1 --out reports.jsonl`
     """
-    from pneumo.data import to_json
     from pneumo.image import InputError
     if resume and not out: raise InputError("--resume needs --out, the file to go on with")
-    strategies = strategy or ["structured"]
-    made = _reporter(reporter, prompts, url, tokens, temperature, seed, batch_size, four_bit, insecure)
+    model = dict(max_new_tokens=tokens, temperature=temperature, seed=seed)
+    made = _reporter(reporter, prompts, model, dict(batch_size=batch_size, four_bit=four_bit),
+                     dict(base_url=url, insecure=insecure))
     films, bad = read_files(paths)
-    lines = _write(made, films, strategies, index, out, resume) if films else []
-    for l in lines:
-        if "warning" in l: say(f"warning: {l['file']}, {l['strategy']}: {l['warning']}")
-    if as_json: print(to_json(lines))
-    else:
-        for l in lines: print(printable(f"{l['file']} · {l['strategy']}\n{l['text']}\n"))
-        if lines: say(f"{f'written to {out}; measure them with: pneumo audit {out}. ' if out else ''}{DISCLAIMER}")
+    lines = _write(made, films, strategy or ["structured"], index, out, resume) if films else []
+    _show(lines, out, as_json)
     if bad: raise typer.Exit(1 if films else 2)
 
+def _show(lines, out, as_json) -> None:
+    "Reports on stdout, and on stderr what is odd about them and where they are."
+    from pneumo.data import to_json
+    from pneumo.image import DISCLAIMER
+    for line in lines:
+        if "warning" in line: say(f"warning: {line['file']}, {line['strategy']}: {line['warning']}")
+    if as_json: return print(to_json(lines))
+    for line in lines: print(printable(f"{line['file']} · {line['strategy']}\n{line['text']}\n"))
+    written = f"written to {out}; measure them with: pneumo audit {out}. " if out else ""
+    if lines: say(f"{written}{DISCLAIMER}")
+
 # %% ../nbs/44_cli_report.ipynb #3f571cd1
-def _reporter(name, prompts, url, tokens, temperature, seed, batch_size, four_bit, insecure):
-    "The reporter that the options describe."
-    from pneumo.report import create_reporter, read_prompts
+def _reporter(name, prompts, model, vlm, server):
+    "The reporter of a name, with those of the options that it has."
+    from pneumo.report import read_prompts
+    from pneumo.vlm import create_reporter
     options = dict(prompts=read_prompts(prompts))
-    if name!="evidence": options |= dict(max_new_tokens=tokens, temperature=temperature, seed=seed)
-    if name.startswith("vlm"): options |= dict(batch_size=batch_size, four_bit=four_bit)
-    if name.startswith("openai"): options |= dict(base_url=url, insecure=insecure)
+    if name!="evidence": options |= model
+    if name.startswith("vlm"): options |= vlm
+    if name.startswith("openai"): options |= server
     return create_reporter(name, **options)
 
 # %% ../nbs/44_cli_report.ipynb #0aeb0976
-def _write(reporter, films, strategies, index, out, resume) -> list[dict]:
-    "The reports of these films; a file that was named twice is read once."
+def _records(films, index) -> list[dict]:
+    "What is known of these films; a file that was named twice counts once."
     import numpy as np
-    from pneumo.report import gather_evidence, make_records, read_jsonl, without_controls, write_reports
+    from pneumo.report import gather_evidence, make_records
     films = list({f.file: f for f in films}.values())
-    names, x, opened = [f.file for f in films], np.stack([f.reduced() for f in films]), None
+    names, x = [f.file for f in films], np.stack([f.reduced() for f in films])
+    return make_records(x, names, names, evidence=gather_evidence(films, index=index))
+
+def _write(reporter, films, strategies, index, out, resume) -> list[dict]:
+    "The reports of these films."
+    from pneumo.report import read_jsonl, write_reports
+    opened = None
     if index or "retrieved" in strategies:
         from pneumo.search import open_index
         opened = open_index(index)
-    records = make_records(x, names, names, evidence=gather_evidence(films, index=opened))
-    if not out: return [l for s in strategies for l in reporter.write(records, s)]
+    records = _records(films, opened)
+    if not out: return [line for s in strategies for line in reporter.write(records, s)]
     write_reports(reporter, records, strategies, out, resume)
-    ids = set(map(without_controls, names))
-    mine = lambda l: l["id"] in ids and l["strategy"] in strategies and l["reporter"]==reporter.name
-    return [l for l in read_jsonl(out)[0] if mine(l)]
+    ids = {r["id"] for r in records}
+    asked = lambda line: line["id"] in ids and line["strategy"] in strategies and line["reporter"]==reporter.name
+    return [line for line in read_jsonl(out)[0] if asked(line)]
