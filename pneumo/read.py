@@ -11,6 +11,7 @@ __all__ = ['CLAIMS', 'CLAIM_WEIGHTS', 'table', 'cues_of', 'cue', 'clean', 'in_en
 import difflib, re, tomllib, zlib
 from functools import lru_cache
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,11 @@ def cues_of(tables):
     "Every cue of a table or of the tables below it, with the sentence that it was written for."
     nested = any(isinstance(v, dict) for v in tables.values())
     return {c: s for t in tables.values() for c,s in cues_of(t).items()} if nested else tables
+
+def _products(phrase):
+    "A phrase with {a|b} in it, once for each alternative."
+    parts = [part.split("|") for part in re.split("[{}]", phrase)]
+    return ["".join(choice) for choice in product(*parts)]
 
 @lru_cache(maxsize=None)
 def cue(
@@ -184,9 +190,11 @@ def _pipeline():
     ruler = nlp.add_pipe("entity_ruler", config={"phrase_matcher_attr": "LOWER"})
     for group in table("findings"):
         for finding,phrases in table("findings")[group].items():
-            ruler.add_patterns([{"label": finding, "pattern": p} for p in phrases])
+            words = [word for phrase in phrases for word in _products(phrase)]
+            ruler.add_patterns([{"label": finding, "pattern": word} for word in words])
     for status in ("denied", "hedged"):
-        terms = {theirs: list(table(f"{status}.{ours}")) for ours,theirs in _NEGEX.items()}
+        cues = {theirs: table(f"{status}.{ours}") for ours,theirs in _NEGEX.items()}
+        terms = {kind: [word for phrase in phrases for word in _products(phrase)] for kind,phrases in cues.items()}
         nlp.add_pipe("negex", name=status, config={"extension_name": status, "neg_termset": terms})
     return nlp
 
