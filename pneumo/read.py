@@ -533,7 +533,7 @@ def fit_claims(
     reports:list[tuple],  # for each: its cleaned text and its mentions
     claims:list[str],     # what a person reads in each
     k:int=20_000,         # terms kept, by chi-squared
-    C:float=100,          # inverse strength of the penalty
+    C:float=300,          # inverse strength of the penalty
 ) -> dict:                # terms (their bytes, one a line), idf (k,), weights (k, 4), bias (4,)
     "Logistic regressions, one for each claim, on the tf-idf of words, letters and mentions, as arrays to be saved."
     import numpy as np
