@@ -60,7 +60,8 @@ def contradictions(
     mentions,            # of a report, in order
 ) -> list[dict]:         # finding and the two sentences
     "Sentences that cannot both hold: denied and asserted, or a clear chest with an opacity."
-    ms = [m for m in mentions if m.rank!=2 and not m.partial]   # a differential may name what the impression denies
+    aside = cue("aside")   # sentences that suppose, compare or quote; a differential may name what is denied elsewhere
+    ms = [m for m in mentions if m.rank!=2 and not m.partial and not aside.search(m.text)]
     out = {}
     def against(a, b):
         "Whether a, in another sentence and not of the other side, rules out b."
