@@ -173,9 +173,10 @@ def _interval(value, draws, trials=None):
     if not np.isfinite(value): return None
     draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, [.025, .975]) if len(draws) else (value, value)
-    slack = 1 - .025**(1/trials) if trials and low==high==value else 0
-    if value==1: low = 1-slack
-    if value==0: high = slack
+    if trials and low==high==value:
+        slack = 1 - .025**(1/trials)
+        if value==1: low = 1-slack
+        if value==0: high = slack
     return dict(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
 
 def _weights(y, n_boot, seed):
