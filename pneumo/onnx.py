@@ -39,7 +39,7 @@ def export_onnx(
     model,                    # a Classifier
     path:str|Path,            # a .onnx file; written atomically
 ) -> Path:                    # the path
-    "Write a classifier as ONNX: (n, 1, 28, 28) grey levels in [0, 1] → (n,) logits and (n, 200) features; raises InputError without onnx."
+    "Write a classifier as ONNX: (n, 1, 28, 28) in [0, 1] → logits (n,) and features (n, 200); raises InputError."
     try: import onnx, onnxscript  # noqa: F401  torch asks for them in the midst of its work
     except ImportError: raise InputError("writing ONNX needs onnx and onnxscript: pip install 'pneumo[onnx]'") from None
     header = dict(config=model.config, trust=trust_record(model))
