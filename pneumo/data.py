@@ -33,7 +33,7 @@ class Xrays:
     source: str               # "PneumoniaMNIST", "phantoms", or the path they were read from
     split: str                # "train", "val" or "test"
     mask: np.ndarray = None   # (n, 28, 28) bool, the pixels of the opacity; phantoms only
-    attrs: dict = None        # name → (n,) array: side, zone, kind, extent, contrast; phantoms only
+    attrs: dict = None        # name → (n,) array: what is known of phantoms or of official films
     files: list = None        # the path of each image, as text; folders and CSV files only
 
     def __len__(self): return len(self.y)

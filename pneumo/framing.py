@@ -6,15 +6,13 @@
 __all__ = ['to_tensor', 'warp', 'random_maps', 'framing', 'reframe', 'trimmed', 'recrop']
 
 # %% ../nbs/03_framing.ipynb #03f00004
-import io
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
 from .data import Xrays, checked_images
-from .image import InputError
+from .image import InputError, jpeg_step
 
 # %% ../nbs/03_framing.ipynb #ffaed228
 def to_tensor(
@@ -118,10 +116,7 @@ def _cut(
 ) -> np.ndarray:         # (size, size) uint8
     "A square of an image, reduced."
     im = Image.fromarray(x).resize((size,size), resample, box=box)
-    if not jpeg: return np.asarray(im)
-    buf = io.BytesIO()
-    im.save(buf, "JPEG", quality=75)
-    return np.asarray(Image.open(buf))
+    return jpeg_step(im) if jpeg else np.asarray(im)
 
 def trimmed(
     x:np.ndarray,             # (n, s, s) uint8, the official squares at a finer size
@@ -129,7 +124,8 @@ def trimmed(
     size:int=28,              # pixels a side that are wanted
     aspect:np.ndarray=None,   # (n,) width / height of the films; 1 or wider if None
 ) -> np.ndarray:              # (n, size, size) uint8
-    "Each image as it were, had its film been trimmed; raises InputError for images that are no finer."
+    "Each image as it were, had its film been trimmed; raises InputError for coarser images and for other shares."
+    if not 0 <= cut < 1: raise InputError(f"cut is {cut}; it is a share of the film's height, from 0 to below 1")
     x = _finer(x, size)
     tall = np.maximum(1, 1/np.asarray(aspect)) if aspect is not None else np.ones(len(x))
     sides = np.minimum(1, tall*(1-cut))*x.shape[1]

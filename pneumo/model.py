@@ -377,7 +377,7 @@ def load_model(
         other = "not a classifier's weights but another part of pneumo"
         raise InputError(f"{path}: {other}; `pneumo train` writes a model.safetensors")
     header = read_header(path, _ClassifierHeader)
-    config = header["config"]
+    config = {"size": 28} | header["config"]   # weights of before name no size
     if name and name!=config["model"]: raise InputError(f"{path}: weights of {config['model']}, not of {name}")
     try: model = create_model(config["model"], config["image_size"], "no", config.get("size", 28))
     except InputError as e: raise InputError(f"{path}: {e}") from None

@@ -7,10 +7,9 @@ __all__ = ['phantoms', 'phantom_splits']
 
 # %% ../nbs/01_phantoms.ipynb #61c81390
 import numpy as np
-from PIL import Image
 from scipy.ndimage import zoom
 
-from .image import reduce28
+from .image import Radiograph
 
 # %% ../nbs/01_phantoms.ipynb #35dd87a1
 _SPLITS = dict(train=(1214,3494), val=(135,389), test=(234,390))   # normals, pneumonias: the counts of PneumoniaMNIST
@@ -246,9 +245,7 @@ def _reduce(
     size,       # pixels a side
 ):              # (n, size, size) uint8
     "The reduction of PneumoniaMNIST, so that phantoms have its blur and, at 28 pixels, its JPEG texture."
-    grey = (img+.5).astype(np.uint8)
-    if size==28: return np.stack([reduce28(a) for a in grey])
-    return np.stack([np.asarray(Image.fromarray(a).resize((size,size), Image.Resampling.BILINEAR)) for a in grey])
+    return np.stack([Radiograph(grey).reduced(size) for grey in (img+.5).astype(np.uint8)])
 
 # %% ../nbs/01_phantoms.ipynb #2c7d158c
 def _draw(

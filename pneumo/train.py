@@ -363,8 +363,9 @@ def _sized(splits:dict[str,Xrays], cfg:TrainConfig) -> dict[str,Xrays]:
     "Training images fine enough for what was asked, and validation images at the network's size; raises InputError."
     train, val = splits["train"], splits["val"]
     given = train.x.shape[1]
-    if min(given, val.x.shape[1]) < cfg.size:
-        raise InputError(f"images of {given} pixels for a network of {cfg.size}; load them at that size or finer")
+    least = min(given, val.x.shape[1])
+    if least < cfg.size:
+        raise InputError(f"images of {least} pixels for a network of {cfg.size}; load them at that size or finer")
     if cfg.crop and given==cfg.size:
         raise InputError(f"crop cuts out real pixels: it needs training images finer than {cfg.size} pixels")
     if val.x.shape[1] > cfg.size: val = replace(val, x=trimmed(val.x, 0, cfg.size))
