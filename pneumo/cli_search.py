@@ -151,7 +151,7 @@ def _show(rows:list[dict], index, as_json:bool, out:Path|None) -> None:
     "Results of all queries, as JSON or as tables, and as a file to look at."
     from pneumo.data import to_json
     from pneumo.image import DISCLAIMER
-    from pneumo.retrieval import write_results
+    from pneumo.ranking import write_results
     if out and rows: say(f"written to {write_results(out, rows, index)}")
     if as_json: return print(to_json([{k: v for k,v in r.items() if k!="image"} for r in rows]))
     for r in rows: _show_one(r)
@@ -197,7 +197,7 @@ def text(
 
     `pneumo search text "no consolidation, lungs clear" "airspace opacity" --out results.html --json`
     """
-    from pneumo.retrieval import check_results_path
+    from pneumo.ranking import check_results_path
     from pneumo.search import search_texts
     check_results_path(out)
     opened = _open(index)[1]
@@ -226,7 +226,7 @@ def image(
     `pneumo search image --query-idx 42 --split train --out results.png --json`
     """
     from pneumo.image import InputError
-    from pneumo.retrieval import check_results_path
+    from pneumo.ranking import check_results_path
     check_results_path(out)
     if bool(paths)==(query_idx is not None): raise InputError("give image files or --query-idx, one of the two")
     opened, where = _open(index)[1], _where(split, label)
@@ -294,7 +294,7 @@ def search_evaluate(
     """
     from pneumo.data import load_data, to_json
     from pneumo.embed import create_encoder
-    from pneumo.retrieval import benchmark_encoders
+    from pneumo.ranking import benchmark_encoders
     splits, ks = load_data(data), sorted(set(k))
     test = splits["test"]
     _mark(test.source)
@@ -313,7 +313,7 @@ _PROTOCOLS = {"inside": "inside the test set, the query left out", "gallery": "t
 def _show_evaluation(doc:dict) -> None:
     "A table for each protocol."
     from pneumo.image import DISCLAIMER
-    from pneumo.retrieval import retrieval_table
+    from pneumo.ranking import retrieval_table
     for protocol,res in doc["protocols"].items():
         t = retrieval_table(res)
         t.insert(0, "saw labels", ["yes" if doc["saw_labels"].get(e) else "no" for e in t.index])

@@ -64,8 +64,11 @@ def build():
     processed = {path: nbformat.read(path, 4) for path in PROC.glob("*.ipynb")}
     anchors = set().union(*map(documented, processed.values()))
     known = commands()
+    named = {path: NUMBER.sub("", path.name) for path in processed}
+    if twice := {name for name in named.values() if list(named.values()).count(name) > 1}:
+        raise SystemExit(f"Two notebooks become the page {', '.join(sorted(twice))}: rename one of them.")
     for path, nb in processed.items():
-        name = NUMBER.sub("", path.name)
+        name = named[path]
         tidy(nb, name.removesuffix(".ipynb"), site_url, anchors, known, study=is_study(path))
         path.unlink()
         nbformat.write(nb, path.with_name(name))
