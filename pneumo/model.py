@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['TRAIN_MEAN', 'TRAIN_STD', 'WEIGHTS', 'ResBlock', 'PneumoNet', 'Classifier', 'hub_answers', 'create_model',
-           'class_weights', 'make_loss', 'predict_proba', 'save_model', 'read_header', 'load_model']
+           'class_weights', 'make_loss', 'predict_proba', 'shipped_weights', 'save_model', 'read_header', 'load_model',
+           'shipped_model']
 
 # %% ../nbs/10_model.ipynb #d305db63
 import difflib
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +23,7 @@ from torch import nn
 
 from .data import atomic, checked_images, read_meta, to_json
 from .framing import to_tensor
-from .image import InputError
+from .image import NETWORK_SIZES, InputError
 
 # %% ../nbs/10_model.ipynb #e969d017
 def _conv(ni:int, no:int, size:int=3, stride:int=1) -> list[nn.Module]:
@@ -268,7 +270,16 @@ def predict_proba(
     return torch.sigmoid(z).cpu().numpy()
 
 # %% ../nbs/10_model.ipynb #a7285368
-WEIGHTS = Path(str(files("pneumo")))/"weights"/"pneumonet.safetensors"  # shipped with the package
+WEIGHTS = Path(str(files("pneumo")))/"weights"/"pneumonet.safetensors"  # shipped with the package, for 28 pixels
+
+def shipped_weights(
+    size:int=28,   # pixels a side of the images
+) -> Path:         # a .safetensors file
+    "The weights that the package carries for images of a size; raises InputError for other sizes."
+    if size not in NETWORK_SIZES:
+        known = " and ".join(map(str, NETWORK_SIZES))
+        raise InputError(f"no network of {size} pixels comes with pneumo; those of {known} do, and `pneumo train` makes others")
+    return WEIGHTS if size==28 else WEIGHTS.with_name(f"pneumonet{size}.safetensors")
 
 def save_model(
     model:Classifier,
@@ -385,6 +396,13 @@ def load_model(
     model = Classifier(net, config).to(memory_format=torch.channels_last)
     model.trust = header.get("trust")  # the record of pneumo.trust, if it has one
     return model.eval()
+
+@cache
+def shipped_model(
+    size:int=28,   # pixels a side of the images
+) -> Classifier:   # in evaluation mode; one and the same for all who ask
+    "The shipped network for images of a size, loaded once; raises InputError for other sizes."
+    return load_model(shipped_weights(size))
 
 def _fits(state:dict, config:dict, model:Classifier) -> bool:
     "Do the weights and the configuration of a file fit this model?"

@@ -13,7 +13,7 @@ import numpy as np
 
 from .data import atomic, checked_images, read_meta, to_json
 from .image import InputError
-from .population import feature_network
+from .population import SIZES, feature_network
 from .trust import trust_record
 
 # %% ../nbs/17_onnx.ipynb #073acb75
@@ -32,14 +32,18 @@ def _program(model):
     import logging, torch
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     any_batch = ({0: torch.export.Dim("n")},)
-    return torch.onnx.export(_with_features(model), (torch.zeros(2,1,28,28),), dynamo=True, dynamic_shapes=any_batch,
+    example = torch.zeros(2, 1, model.size, model.size)
+    return torch.onnx.export(_with_features(model), (example,), dynamo=True, dynamic_shapes=any_batch,
                              input_names=["x"], output_names=["logit", "features"], verbose=False)
 
 def export_onnx(
     model,                    # a Classifier
     path:str|Path,            # a .onnx file; written atomically
 ) -> Path:                    # the path
-    "Write a classifier as ONNX: (n, 1, 28, 28) in [0, 1] → logits (n,) and features (n, 200); raises InputError."
+    "Write a classifier as ONNX: (n, 1, s, s) in [0, 1] → logits (n,) and features (n, 200); raises InputError."
+    if model.size not in SIZES:
+        sizes = " and ".join(map(str, SIZES))
+        raise InputError(f"networks of {sizes} pixels can be exported with their population; this one takes {model.size}")
     try: import onnx, onnxscript  # noqa: F401  torch asks for them in the midst of its work
     except ImportError: raise InputError("writing ONNX needs onnx and onnxscript: pip install 'pneumo[onnx]'") from None
     header = dict(config=model.config, trust=trust_record(model))
@@ -83,26 +87,31 @@ class OnnxClassifier:
             raise InputError(f"{path}: exported by an earlier version; export it again with `pneumo export`")
         self.config, self.trust = header["config"], header.get("trust")
 
+    @property
+    def size(self) -> int:
+        "Pixels a side of the images that it takes."
+        return self.config.get("size", 28)
+
     def logits(self,
-        x:np.ndarray,         # (n, 1, 28, 28) float32 in [0, 1]
+        x:np.ndarray,         # (n, 1, s, s) float32 in [0, 1]
     ) -> np.ndarray:          # (n,)
         "Log-odds of a batch as the network takes it."
         return self.session.run(["logit"], {"x": x})[0]
 
     def _run(self, output, x) -> np.ndarray:
-        "One output for (n, 28, 28) uint8, in batches of 256."
-        x = checked_images(x)[:,None].astype(np.float32)/255
+        "One output for (n, s, s) uint8 of the model's size, in batches of 256."
+        x = checked_images(x, sizes=(self.size,))[:,None].astype(np.float32)/255
         batches = np.array_split(x, range(256, len(x), 256))
         return np.concatenate([self.session.run([output], {"x": b})[0] for b in batches]).astype(float)
 
     def scores(self,
-        x:np.ndarray,         # (n, 28, 28) uint8
+        x:np.ndarray,         # (n, s, s) uint8
     ) -> np.ndarray:          # (n,) float64
         "Log-odds of images."
         return self._run("logit", x)
 
     def features(self,
-        x:np.ndarray,         # (n, 28, 28) uint8
+        x:np.ndarray,         # (n, s, s) uint8
     ) -> np.ndarray:          # (n, 200) float64
         "What `population_features` gives."
         return self._run("features", x)

@@ -283,16 +283,21 @@ def population_of(
 ) -> dict:                 # as fit_population gives it
     "The population of a training split: the one that is shipped for PneumoniaMNIST, else one fitted now."
     _, shipped = population_file()
-    if train.digest == shipped["data"]: return shipped["population"]
-    return fit_population(train.x, seed=seed)
+    if train.digest == shipped["data"] or "patient" in (train.attrs or {}): return shipped["population"]
+    from pneumo.framing import trimmed
+    size = train.x.shape[1]
+    def at(s): return train.x if size==s else trimmed(train.x, 0, s)
+    return fit_population(at(28), at(64) if size >= 64 else None, seed=seed)
 
 # %% ../nbs/14_population.ipynb #6b1f0a1a
 def orientation(
-    x:np.ndarray,             # (n, 28, 28) uint8
+    x:np.ndarray,             # (n, 28, 28) or (n, 64, 64) uint8
     features:np.ndarray=None, # (n, 200) of `population_features`, where they are known already
 ) -> list[str]:               # of STATES
     "How each film seems to lie: upright, on its side, upside down, mirrored, or a negative."
-    z = population_features(checked_images(x)) if features is None else features
+    x = checked_images(x, sizes=SIZES)
+    z = population_features(x) if features is None else features
     tensors, _ = population_file()
-    likeliest = (z@tensors["states"] + tensors["states_offset"]).argmax(1)
+    fine = "" if x.shape[1]==28 else f"_{x.shape[1]}"
+    likeliest = (z@tensors[f"states{fine}"] + tensors[f"states{fine}_offset"]).argmax(1)
     return [STATES[i] for i in likeliest]

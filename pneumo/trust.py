@@ -8,18 +8,17 @@ __all__ = ['to_score', 'to_proba', 'written', 'prior_weights', 'reliability', 'e
            'estimate_prevalence', 'bbse_prevalence', 'sensitivity_threshold', 'cost_threshold', 'net_benefit',
            'plot_decision', 'class_scores', 'conformal_p', 'prediction_sets', 'cross_coverage', 'risk_coverage',
            'keep_threshold', 'plot_risk_coverage', 'fit_trust', 'calibrate', 'trust_record', 'threshold_for',
-           'probabilities', 'assess']
+           'probabilities', 'pixels_for', 'each_network', 'assess']
 
 # %% ../nbs/15_trust.ipynb #48b500fe
 import warnings
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from .data import CLASSES, Xrays, checked_images, shared_path
-from .image import InputError
-from .population import orientation, population_features, population_of, unusualness
+from .data import CLASSES, Xrays, apart, checked_images, shared_path
+from .image import NETWORK_SIZES, InputError
+from .population import SIZES, orientation, population_features, population_of, unusualness
 
 # %% ../nbs/15_trust.ipynb #ec8f28bd
 def to_score(
@@ -114,24 +113,30 @@ def brier_parts(
 
 # %% ../nbs/15_trust.ipynb #3662e15f
 def _perturbed(x:np.ndarray) -> np.ndarray:
-    "(n, 28, 28) uint8: each image moved a little, blurred, relit and made noisy."
+    "(n, s, s) uint8: each image moved a little, blurred, relit and made noisy."
     from pneumo.framing import to_tensor
     from pneumo.train import augment
-    moved = augment(to_tensor(x), zoom=.1, shift=.07)[:,0].numpy()
+    moved = augment(to_tensor(x, (x.shape[1],)), zoom=.1, shift=.07)[:,0].numpy()
     return (moved*255).round().astype(np.uint8)
+
+def _at_size(model, x, crop) -> np.ndarray:
+    "(n, s, s) uint8 at the model's size; of finer images, half are re-cropped."
+    from pneumo.framing import recrop
+    return x if x.shape[1]==model.size else recrop(x, model.size, crop, whole=.5)
 
 def perturbed_scores(
     model,                 # a Classifier
-    x:np.ndarray,          # (n, 28, 28) uint8
+    x:np.ndarray,          # (n, s, s) uint8, of the model's size or finer
     draws:int=8,           # copies of each image
     seed:int=0,            # of the perturbations
+    crop:float=.3,         # finer images are re-cropped: see `recrop`
 ) -> np.ndarray:           # (draws, n) scores
-    "Scores of images moved a little, blurred, relit and made noisy."
+    "Scores of images re-cropped where their pixels allow it, moved a little, blurred, relit and made noisy."
     import torch
     from pneumo.model import predict_proba
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        copies = [_perturbed(x) for _ in range(draws)]
+        copies = [_perturbed(_at_size(model, x, crop)) for _ in range(draws)]
     return np.stack([to_score(predict_proba(model, c)) for c in copies])
 
 # %% ../nbs/15_trust.ipynb #e470ebe8
@@ -412,30 +417,41 @@ def plot_risk_coverage(
 # %% ../nbs/15_trust.ipynb #102eeac4
 _FEW = 100  # validation images, below which a record warns
 
+def _cropped_scores(model, x, draws, seed, crop) -> np.ndarray:
+    "(k, n) scores of images as they are, or of `draws` re-cropped copies where their pixels are finer."
+    import torch
+    from pneumo.model import predict_proba
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        copies = [_at_size(model, x, crop) for _ in range(draws if x.shape[1] > model.size else 1)]
+    return np.stack([to_score(predict_proba(model, c)) for c in copies])
+
 def fit_trust(
     model,                 # a Classifier
     train:Xrays,           # whose population an image is compared with
-    val:Xrays,             # everything else
+    val:Xrays,             # everything else, from the patients that `train` does not hold; of the model's size or finer
     level:float=.98,       # of the prediction sets
     risk:float=.005,       # error allowed among images that are not referred
     draws:int=8,           # perturbed copies of each validation image
     n_boot:int=200,        # resamples of the calibration map
     seed:int=0,            # of perturbations, resamples and folds
+    crop:float=.3,         # half of the copies of finer images are re-cropped: see `recrop`
 ) -> dict:                 # ready for JSON, about 120 kB
     "All that `assess` needs to know about a model, from training and validation images; warns when they are few."
-    from pneumo.model import predict_proba
+    val = apart(val, train)
     if len(val) < _FEW:
         rough = f"thresholds and sets of fewer than {_FEW} are rough"
         warnings.warn(f"calibrated on {len(val)} validation images: {rough}", stacklevel=2)
-    z = to_score(predict_proba(model, val.x))
-    zs = perturbed_scores(model, val.x, draws, seed)
+    z = _cropped_scores(model, val.x, draws, seed, crop)
+    zs = perturbed_scores(model, val.x, draws, seed, crop)
     fit = fit_calibration(zs, val.y)
     p = to_proba(fit["slope"]*zs.ravel() + fit["intercept"])
     w = np.tile(prior_weights(val.y), draws)
     keep = keep_threshold(np.tile(val.y, draws), p, risk, w)
     maps = bootstrap_maps(zs, val.y, n_boot, seed).round(4).tolist()
-    scores = {c: s.round(4).tolist() for c,s in class_scores(z, val.y).items()}
-    return dict(**fit, maps=maps, scores=scores, level=level, keep=keep, risk=risk, images=len(val),
+    scores = {c: s.round(4).tolist() for c,s in class_scores(z.ravel(), np.tile(val.y, len(z))).items()}
+    crop = crop if val.x.shape[1] > model.size else 0.
+    return dict(**fit, maps=maps, scores=scores, level=level, keep=keep, risk=risk, images=len(val), crop=crop,
                 population=population_of(train, seed), data=shared_path(val.source))
 
 # %% ../nbs/15_trust.ipynb #2c8ffa75
@@ -493,12 +509,12 @@ def _scores(model, x) -> np.ndarray:
 
 def probabilities(
     model,                    # a Classifier or an exported one
-    x:np.ndarray,             # (n, 28, 28) uint8
+    x:np.ndarray,             # (n, s, s) uint8, of the model's size
     prevalence:float=None,    # of pneumonia where the images come from; balanced if None
 ) -> np.ndarray:              # (n,) calibrated where the weights carry a record
     "The probabilities that `assess` gives, and nothing else; raises InputError for other images."
     record = trust_record(model) or dict(slope=1, intercept=0)
-    z = _scores(model, checked_images(x))
+    z = _scores(model, checked_images(x, sizes=(model.size,)))
     return to_proba(_calibrated(record, z, checked_prevalence(prevalence)))
 
 # %% ../nbs/15_trust.ipynb #02b7dac5
@@ -539,15 +555,22 @@ def _features(model, x) -> np.ndarray:
     "Features of images, from the model itself when it was exported with them."
     return model.features(x) if _exported(model) else population_features(x)
 
+def _as_population(x) -> np.ndarray:
+    "Images at the finest size at which populations are compared."
+    from pneumo.framing import trimmed
+    size = max(s for s in SIZES if s <= x.shape[1])
+    return x if x.shape[1]==size else trimmed(x, 0, size)
+
 def _compared(x, films, model, record) -> tuple[np.ndarray,list]:
     "Out-of-distribution score of each image, at 64 pixels where it has so many, and how it lies."
     population = record.get("population")
     if not population:
         old = "these weights carry a calibration record of an earlier version"
         raise InputError(f"{old}; `pneumo calibrate FILE` renews it")
+    x = _as_population(x)
     z = _features(model, x)
     ood = unusualness(x, population, z)
-    large = [i for i,f in enumerate(films or []) if min(f.pixels.shape) >= 64]
+    large = [i for i,f in enumerate(films or []) if min(f.pixels.shape) >= 64] if x.shape[1]==28 else []
     if large and "64" in population and not _exported(model):
         at64 = np.stack([films[i].reduced(64) for i in large])
         ood[large] = unusualness(at64, population)
@@ -566,8 +589,8 @@ def _rows(x, films, z, model, record, prevalence, thr) -> list[dict]:
 # %% ../nbs/15_trust.ipynb #6b1f0a32
 def _read_otherwise(films, p, model, prevalence, thr) -> list[list[str]]:
     "For each radiograph, a warning if another reading of its file (`others`) would change the answer."
-    from pneumo.image import reduce28
-    others = [[reduce28(g) for g in getattr(f, "others", ())] for f in films]
+    from pneumo.image import Radiograph
+    others = [[Radiograph(g).reduced(model.size) for g in getattr(f, "others", ())] for f in films]
     if not any(others): return others
     every = probabilities(model, np.stack(sum(others, [])), prevalence)
     ends = np.cumsum([len(o) for o in others])
@@ -581,33 +604,58 @@ def _warned(row, warnings) -> dict:
     reasons = [*warnings, row["refer_reason"]]
     return row | dict(refer=True, refer_reason="; ".join(r for r in reasons if r))
 
-@cache
-def _shipped():
-    "The shipped weights, loaded once."
-    from pneumo.model import load_model
-    return load_model()
-
 def _films(x) -> list|tuple|None:
     "The same when it holds Radiographs and nothing else; None for an array of images."
     return x if isinstance(x, (list,tuple)) and all(hasattr(f, "reduced") for f in x) else None
 
+def pixels_for(
+    model,                    # a Classifier or an exported one
+    x,                        # (n, s, s) uint8, or a list of Radiographs
+) -> np.ndarray:              # (n, s, s) uint8 of the model's size
+    "Images as a network takes them; raises InputError for arrays of another size."
+    films = _films(x)
+    if films is None: return checked_images(x, sizes=(model.size,))
+    return np.stack([f.reduced(model.size) for f in films])
+
+def each_network(
+    answer,                   # (images, network) → one answer per image
+    x,                        # (n, s, s) uint8, or a list of Radiographs
+    model=None,               # a Classifier or an exported one
+) -> list:                    # of the answers
+    "Ask the network that is given, or of each image the finest shipped one that it has the pixels for; raises InputError."
+    from pneumo.model import shipped_model
+    if model is not None: return answer(x, model)
+    films = _films(x)
+    if films is None:
+        x = checked_images(x, sizes=NETWORK_SIZES)
+        return answer(x, shipped_model(x.shape[1]))
+    answers = {}
+    for size in sorted({f.finest() for f in films}):
+        where = [i for i,f in enumerate(films) if f.finest()==size]
+        answers |= zip(where, answer([films[i] for i in where], shipped_model(size)))
+    return [answers[i] for i in range(len(films))]
+
 # %% ../nbs/15_trust.ipynb #53bafcb9
 def assess(
-    x,                        # (n, 28, 28) uint8, or a list of Radiographs as read_radiograph gives them
-    model=None,               # a Classifier or an exported one; the shipped weights if None
+    x,                        # (n, s, s) uint8 of the network's size, or a list of Radiographs
+    model=None,               # a Classifier or an exported one; if None the finest shipped one that an image suffices for
     prevalence:float=None,    # of pneumonia where the images come from; balanced if None
     **point,                  # threshold, sensitivity or cost: see threshold_for
 ) -> list[dict]:              # one per image, with the keys named above
     "What can be said of each image; raises InputError for other images, prevalences or operating points."
+    checked_prevalence(prevalence)
+    return each_network(lambda part, network: _assess(part, network, prevalence, point), x, model)
+
+def _assess(x, model, prevalence, point) -> list[dict]:
+    "What one network says of images."
     films = _films(x)
     if films is not None and not films: return []
-    x = checked_images(x if films is None else np.stack([f.reduced(28) for f in films]))
-    model = _shipped() if model is None else model
-    record = trust_record(model)
+    x, record = pixels_for(model, x), trust_record(model)
     z = _scores(model, x)
-    thr = threshold_for(record, checked_prevalence(prevalence), **point)
+    thr = threshold_for(record, prevalence, **point)
     if record: rows = _rows(x, films, z, model, record, prevalence, thr)
     else: rows = [_bare(p, thr) for p in to_proba(z + to_score(prevalence or .5))]
+    rows = [r | dict(size=model.size) for r in rows]
     if films is None: return rows
     p = [r["probability"] for r in rows]
     told = _read_otherwise(films, p, model, prevalence, thr)
