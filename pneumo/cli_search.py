@@ -70,7 +70,8 @@ def _show_info(info:dict, where:str, as_json:bool) -> None:
     known = {k: v for k,v in info.items() if k!="origin"}
     info = {"index": where, **known, "encoder": shown_encoder(info["encoder"])}
     if as_json: return print(to_json(info))
-    for k in ("index", "count", "encoder", "size", "dim", "metric", "kind", "source"): print(f"{k:<8} {info.get(k, '')}")
+    shown = ("index", "count", "encoder", "size", "dim", "metric", "kind", "source")
+    for k in shown: print(f"{k:<8} {info.get(k, '')}")
 
 def _built_size(films=()) -> int:
     "The size of the finest default index that there is, and for which these films have the pixels; 28 without one."
@@ -359,7 +360,8 @@ def _encoders(names, size:int|None) -> list:
     from pneumo.image import InputError
     made = [create_encoder(name, size=size) for name in names]
     sizes = sorted({e.size for e in made})
-    if len(sizes)>1: raise InputError(f"encoders for images of {sizes[0]} and {sizes[-1]} pixels; measure one size at a time")
+    if len(sizes)>1:
+        raise InputError(f"encoders for images of {sizes[0]} and {sizes[-1]} pixels; measure one size at a time")
     known = {e.name: e for e in made}
     baselines = [create_encoder(name, size=sizes[0]) for name in ("pixels", "random")]
     return [e for e in baselines if e.name not in known] + made

@@ -237,7 +237,7 @@ def _open_clip_name(name:str) -> tuple[str,str|None]:
 
 # %% ../nbs/20_embed.ipynb #s8b
 class OpenClip(Encoder):
-    "A contrastive image–text model that open_clip loads, with its own tokenizer; it enlarges images to its own input."
+    "A contrastive image–text model that open_clip loads, with its own tokenizer; it enlarges images to its input."
     batch_size = 32
 
     def __init__(self,
