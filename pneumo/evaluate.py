@@ -132,13 +132,21 @@ def _whose(
     _need(groups.shape == (n,), f"groups must name the patient of each of the {n} images, not have shape {groups.shape}")
     return np.unique(groups, return_inverse=True)[1]
 
+def _keep_mix(
+    w:np.ndarray,    # (b, n) how often each image is drawn; changed in place
+    y:np.ndarray,    # (n,) labels
+) -> np.ndarray:     # the same
+    "Scale the weights so that each class weighs as much as it has images."
+    for c in np.unique(y): w[:, y == c] *= (y == c).sum()/w[:, y == c].sum(1, keepdims=True)
+    return w
+
 def resamples(
     y:np.ndarray,      # (n,) labels
     n_boot:int=2000,   # how many resamples
     seed:int=0,        # one seed, one set of resamples
     groups=None,       # (n,) patient of each image; each image its own if None
 ):                     # blocks of weights (b, n), about 32 MB each
-    "Bootstrap resamples of patients, stratified by class, as counts per image, block by block."
+    "Bootstrap resamples of patients, stratified by class, as weights of images, block by block."
     whose = _whose(len(y), groups)
     share = np.bincount(whose, y)/np.bincount(whose)   # of pneumonias among the images of each patient
     strata = [np.flatnonzero(s) for s in (share == 0, share == 1, (0 < share) & (share < 1)) if s.any()]
@@ -146,7 +154,7 @@ def resamples(
     for i in range(0, n_boot, block):
         w = np.zeros((min(block, n_boot-i), len(share)))
         for k in strata: w[:, k] = rng.multinomial(len(k), np.full(len(k), 1/len(k)), size=len(w))
-        yield w if groups is None else np.take(w, whose, axis=1)
+        yield _keep_mix(np.take(w, whose, axis=1), y)
 
 # %% ../nbs/12_evaluate.ipynb #121f4169
 def _over_seeds(
