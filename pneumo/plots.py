@@ -177,6 +177,7 @@ def plot_roc(
     n_boot:int=500,   # resamples for band and intervals
     seed:int=0,       # of the resampling
     ax=None,          # draw here; new axes if None
+    groups=None,      # (n,) patient of each image; each image its own if None
 ) -> Figure:
     "ROC curves with the areas' intervals, a band and the operating point of the first."
     models = _named(p)
@@ -184,19 +185,24 @@ def plot_roc(
     grid = np.linspace(0, 1, 201)
     for i,(name,q) in enumerate(models.items()):
         y, q = checked(y, q, thr)
-        r = evaluate(y, q, thr, n_boot, seed)
+        r = evaluate(y, q, thr, n_boot, seed, groups=groups)
         sens = _sensitivity_at(y, q, grid, np.ones((1, len(y))))[0]
         ax.plot(np.r_[0, grid], np.r_[0, sens], label=_area_label(name, r), **_line(i))
-        if i == 0: _roc_band(ax, y, q, r, grid, thr, n_boot, seed)
+        if i: continue
+        draws = resamples(y, n_boot, seed, groups)
+        _roc_band(ax, grid, np.concatenate([_sensitivity_at(y, q, grid, w) for w in draws]))
+        _operating_point(ax, r, thr)
     ax.set(xlim=(-.02,1.02), xlabel=f"false alarms: 1 − specificity (n = {(y==0).sum()} normal)", aspect="equal",
            ylim=(-.02,1.02), ylabel=f"sensitivity (n = {y.sum()} pneumonia)", title=f"ROC, n = {len(y)}")
     ax.legend(loc="lower right")
     return stamp(ax.figure)
 
-def _roc_band(ax, y, q, r, grid, thr, n_boot, seed):
-    "The bootstrap band and the operating point with both its intervals."
-    sens = np.concatenate([_sensitivity_at(y, q, grid, w) for w in resamples(y, n_boot, seed)])
+def _roc_band(ax, grid, sens):
+    "The bootstrap band, from the sensitivity in each resample."
     ax.fill_between(grid, *np.quantile(sens, [.025,.975], axis=0), color=LINES[0], alpha=.13, lw=0)
+
+def _operating_point(ax, r, thr):
+    "The operating point with both its intervals."
     se, sp = r["sensitivity"], r["specificity"]
     across = [[sp["high"]-sp["value"]], [sp["value"]-sp["low"]]]   # false alarms: the other way round
     along = [[se["value"]-se["low"]], [se["high"]-se["value"]]]
@@ -225,13 +231,14 @@ def plot_pr(
     n_boot:int=500,   # resamples for the intervals
     seed:int=0,       # of the resampling
     ax=None,          # draw here; new axes if None
+    groups=None,      # (n,) patient of each image; each image its own if None
 ) -> Figure:
     "Precision against recall, with the prevalence as the floor."
     models = _named(p)
     ax = new_axes(ax, 5.6, 4.2)
     for i,(name,q) in enumerate(models.items()):
         y, q = checked(y, q)
-        r = evaluate(y, q, n_boot=n_boot, seed=seed)
+        r = evaluate(y, q, n_boot=n_boot, seed=seed, groups=groups)
         precision = _precision_at(y, q)
         recall = np.arange(len(precision)+1)/len(precision)
         label = _area_label(name, r, "average_precision")
@@ -374,11 +381,12 @@ def save_figures(
     best:int=None,      # the epoch whose weights were kept
     n_boot:int=500,     # resamples for the ROC figure
     seed:int=0,         # of the resampling
+    groups=None,        # (n,) patient of each image; each image its own if None
 ) -> list:              # the paths written
     "Training curves, confusion matrix, ROC curve, failures and samples as PNG files in `out`."
     draw = dict(training_curves=lambda: plot_history(history, best),
                 confusion_matrix=lambda: plot_confusion(y, p, thr),
-                roc_curve=lambda: plot_roc(y, {name: p, **(baselines or {})}, thr, n_boot, seed),
+                roc_curve=lambda: plot_roc(y, {name: p, **(baselines or {})}, thr, n_boot, seed, groups=groups),
                 failure_cases=lambda: plot_failures(x, y, p, thr),
                 sample_predictions=lambda: plot_cases(x, y, p, thr=thr))
     if history is None: del draw["training_curves"]
