@@ -173,10 +173,10 @@ def _interval(value, draws, trials=None):
     if not np.isfinite(value): return None
     draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, [.025, .975]) if len(draws) else (value, value)
-    if trials and low==high==value:
+    if trials and max(abs(low-value), abs(high-value)) < 1e-12:
         slack = 1 - .025**(1/trials)
-        if value==1: low = 1-slack
-        if value==0: high = slack
+        if value > 1-1e-12: low = 1-slack
+        if value < 1e-12: high = slack
     return dict(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
 
 def _patients(reports):

@@ -191,9 +191,10 @@ def percentile_interval(
 ) -> dict:               # value, low, high
     "Percentile interval; the exact binomial limit where the bootstrap has no spread at 0 or 1."
     low, high = np.quantile(draws, [(1-ci)/2, (1+ci)/2])
-    if m is not None and low == high == value and value in (0,1):
+    no_spread = max(abs(low-value), abs(high-value)) < 1e-12 and min(abs(value), abs(1-value)) < 1e-12
+    if m is not None and no_spread:
         slack = 1 - ((1-ci)/2)**(1/max(m, 1))
-        low, high = (1-slack, 1) if value == 1 else (0, slack)
+        low, high = (1-slack, 1) if value > .5 else (0, slack)
     return dict(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
 
 # %% ../nbs/12_evaluate.ipynb #1008b205
