@@ -293,9 +293,9 @@ def _audited(r, threshold):
     cut = _probability(evidence.get("threshold"))
     decision = None if p is None else int(p>=(threshold if cut is None else cut))
     names = {k: str(r[k]) if r.get(k) not in (None, "") else "unnamed" for k in ("reporter", "strategy")}
-    warning = {k: r[k] for k in ("warning",) if k in r}
+    names |= {k: r[k] for k in ("warning",) if k in r}
     return dict(id=r.get("id"), **read_report(r.get("text"), evidence, r.get("prompt")), file=r.get("file"),
-                patient=r.get("patient"), label=truth_of(r.get("label")), probability=p, decision=decision, **names, **warning)
+                patient=r.get("patient"), label=truth_of(r.get("label")), probability=p, decision=decision, **names)
 
 def _number_patients(reports):
     "Patients become numbers, in the order of their first report: whose films belong together is told, and no name."

@@ -48,7 +48,7 @@ def curve(
     y:np.ndarray,        # (n,) labels
     p:np.ndarray,        # (n,) probability of pneumonia
     w:np.ndarray=None,   # (…, n) how often each image counts; once if None
-) -> tuple:              # thresholds (k,), hits (…, k), false alarms (…, k); k = 1 + number of distinct probabilities
+) -> tuple:              # thresholds (k,), hits (…, k), false alarms (…, k); k = 1 + distinct probabilities
     "Pneumonias found and false alarms raised as the threshold falls past each distinct probability."
     w = np.ones(len(y)) if w is None else np.asarray(w, float)
     o = np.argsort(-p, kind="stable")
@@ -129,7 +129,8 @@ def _whose(
     "The number of each image's patient; each image is its own where patients are not known."
     if groups is None: return np.arange(n)
     groups = np.asarray(groups)
-    _need(groups.shape == (n,), f"groups must name the patient of each of the {n} images, not have shape {groups.shape}")
+    _need(groups.shape == (n,),
+          f"groups must name the patient of each of the {n} images, not have shape {groups.shape}")
     return np.unique(groups, return_inverse=True)[1]
 
 def _keep_mix(
