@@ -659,4 +659,9 @@ def _assess(x, model, prevalence, point) -> list[dict]:
     if films is None: return rows
     p = [r["probability"] for r in rows]
     told = _read_otherwise(films, p, model, prevalence, thr)
-    return [_warned(r, [*f.warnings, *t]) for r,f,t in zip(rows, films, told)]
+    return [_warned(r, [*f.warnings, *_enlarged(f, model.size), *t]) for r,f,t in zip(rows, films, told)]
+
+def _enlarged(film, size) -> list[str]:
+    "A warning for a film with fewer pixels than the network sees; of fewer than 28, reading it has warned already."
+    across = min(film.pixels.shape)
+    return [f"only {across} pixels across, fewer than the {size} that the network sees"] if 28 <= across < size else []
