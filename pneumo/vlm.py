@@ -161,7 +161,8 @@ def _warning(
 # %% ../nbs/34_vlm.ipynb #a16v0011
 def _own_side(processor) -> int:
     "Pixels a side of the images that a model takes; 896 when its processor does not say."
-    size = getattr(getattr(processor, "image_processor", None), "size", None) or {}
+    size = getattr(getattr(processor, "image_processor", None), "size", None)
+    if not hasattr(size, "get"): return _SIDE
     told = (size.get(k) for k in ("height", "longest_edge", "shortest_edge"))
     side = next((n for n in told if n), _SIDE)
     if side > 4096: side = side**.5   # a number of pixels
