@@ -58,7 +58,7 @@ class ImageReporter(Reporter):
         return fill_prompt(self.prompts, strategy, record["evidence"], film)
 
     def image(self, record):
-        "The image as the model sees it, square and in grey."
+        "The image as the model sees it: grey levels in three equal channels, square."
         if self._is_film(record): return _square(self._film(record)).convert("RGB")
         return enlarge(record["film"].reduced(), self.settings["size"], self.settings["resampling"]).convert("RGB")
 
