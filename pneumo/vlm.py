@@ -174,7 +174,7 @@ _MEDGEMMA = "google/medgemma-1.5-4b-it"
 class VlmReporter(ImageReporter):
     "A vision-language model of transformers."
     def __init__(self,
-        model:str=_MEDGEMMA,   # hub name, or a folder of save_pretrained
+        model:str=_MEDGEMMA,  # hub name, or a folder of save_pretrained
         revision:str=None,    # branch, tag or commit on the hub
         batch_size:int=4,     # reports at a time when greedy
         four_bit:bool=False,  # 4-bit weights; needs a CUDA GPU and bitsandbytes
