@@ -189,7 +189,7 @@ def _size(e) -> str:
 
 def _known(e, film) -> str:
     "The classifier's evidence, as a prompt tells it."
-    saw = f"It saw it reduced to {_size(e)} pixels. " if film else ""
+    saw = f"It saw its centred square, reduced to {_size(e)} pixels. " if film else ""
     call = f"It gives the {_chance(e)}; above {e['threshold']:.2f} it calls pneumonia, so its call is {e['label']}."
     place = f" The strongest signal lies in {_site(e['place'])}." if e.get("place") else ""
     return saw + call + place
