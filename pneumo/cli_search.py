@@ -272,8 +272,8 @@ def image(
     if bool(paths)==(query_idx is not None): raise InputError("give image files or --query-idx, one of the two")
     named = index or size or query_idx is not None
     opened = _open(index, size)[1] if named else None
-    films, bad = read_files(paths or [], _side(opened) if opened else 256)
-    opened = opened or _open(None, None, films)[1]
+    films, bad = read_files(paths or [], _side(opened) if named else 256)
+    if not named: opened = _open(None, None, films)[1]
     where = _where(split, label)
     if films: rows = _search_films(opened, films, k, where)
     elif query_idx is None: rows = []
