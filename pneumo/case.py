@@ -14,13 +14,14 @@ from itertools import chain, count
 from pathlib import Path
 
 import jinja2
+import numpy as np
 from PIL import Image, ImageDraw
 
 from .audit import read_report
 from .data import CLASSES, atomic, save_json
 from .explain import enlarge, overlay
 from .image import DISCLAIMER, InputError, Radiograph, data_uri, read_radiograph
-from .model import load_model
+from .model import shipped_model
 from .report import EvidenceReporter, evidence_of, examine, make_records
 from .trust import trust_record, written
 
@@ -78,7 +79,7 @@ _TIGHT = 1.4
 
 def _crop_caution(film:Radiograph, label:str) -> str:
     "A sentence where the answer is pneumonia and the film is cropped as tightly as pneumonias are; else an empty one."
-    h,w = film.shape
+    h,w = film.pixels.shape
     if label!="pneumonia" or min(h, w) < 29 or w < _TIGHT*h: return ""
     return ("The film is cropped tightly at top and bottom, as two of three pneumonias and one of ten normals in "
             "training were. This network takes a tight crop for pneumonia, so the answer may rest on the crop.")
@@ -98,12 +99,6 @@ def _open_similar(index) -> tuple:
         if index: raise
         return None, _NO_INDEX if "no index here" in str(e) else str(e)
 
-def _loaded_with(opened):
-    "The shipped classifier, where the encoder of an index has loaded it already; else None."
-    encoder = opened.encoder if opened is not None else None
-    features = getattr(encoder, "base", encoder)   # pneumoclip stands on pneumonet
-    return features.model if features is not None and features.name=="pneumonet" else None
-
 # %% ../nbs/33_case.ipynb #b1200021
 def _is_on(report, path:Path) -> bool:
     "Whether a report's file, file name or id is that of an image."
@@ -118,9 +113,8 @@ def _match_reports(reports, file) -> list[dict]:
 # %% ../nbs/33_case.ipynb #a1200023
 def _stated(films, evidence, strategy) -> list[list[dict]]:
     "One report per film, from its evidence alone."
-    x, names = [f.reduced() for f in films], [f.name for f in films]
-    ids = [str(n) for n in range(len(films))]
-    records = make_records(x, ids, names, evidence=evidence)
+    ids, names = [str(n) for n in range(len(films))], [f.name for f in films]
+    records = make_records(films, ids, names, evidence=evidence)
     return [[r] for r in EvidenceReporter().write(records, strategy)]
 
 # %% ../nbs/33_case.ipynb #a1200025
@@ -158,7 +152,7 @@ def _independent_answers(label, reads, similar) -> list[str]:
 # %% ../nbs/33_case.ipynb #b1200025
 def make_cases(
     films:list,                 # Radiographs, or image files
-    model=None,                 # a Classifier; the shipped one when left out
+    model=None,                 # a Classifier; if None the finest shipped one that a film has the pixels for
     prevalence:float=None,      # of pneumonia where the images come from; balanced when left out
     reports:list[dict]=None,    # records of a JSONL file; written from the evidence when left out
     strategy:str="structured",  # of the written report
@@ -168,14 +162,14 @@ def make_cases(
     "Everything that is known about each X-ray, and whether a person should look; raises InputError."
     films = [f if isinstance(f, Radiograph) else read_radiograph(f) for f in films]
     opened, missing = _open_similar(index)
-    model = model or _loaded_with(opened) or load_model()
     found = examine(films, model, prevalence, opened, k)
     evidence = [evidence_of(e) for e in found]
     if reports is None: said = _stated(films, evidence, strategy)
     else: said = [_match_reports(reports, f.file) for f in films]
     reads = [[_read_case_report(r, e) for r in rs] for rs,e in zip(said, evidence)]
-    about, shown = _about(model, prevalence, opened, missing), _pictures(found, opened)
-    return [_case(*of_one, about) for of_one in zip(films, found, reads, shown)]
+    networks = [model or shipped_model(e["answer"]["size"]) for e in found]
+    about = [_about(network, prevalence, opened, missing) for network in networks]
+    return [_case(*of_one) for of_one in zip(films, found, reads, _pictures(found, opened), about)]
 
 # %% ../nbs/33_case.ipynb #c3000003
 def _pictures(found, opened) -> list[list]:
@@ -194,9 +188,9 @@ def _about(model, prevalence, opened, missing) -> dict:
     own = index and index["encoder"].startswith(("pneumoclip", "pneumonet"))
     return dict(made=date.today().isoformat(),
                 version=version("pneumo"),
-                weights=model.config["model"],
+                weights=f"{model.config['model']} for {model.size} × {model.size} pixels",
                 prevalence=prevalence or .5,
-                population=_CHILDREN if trained=="PneumoniaMNIST" else Path(trained).name,
+                population=_CHILDREN if trained.startswith("PneumoniaMNIST") else Path(trained).name,
                 level=record.get("level"),
                 similar_source=index and Path(index["source"]).name,
                 similar_missing=missing,
@@ -227,34 +221,48 @@ def _case(film, found, reads, shown, about) -> dict:
 _pages = jinja2.Environment(loader=jinja2.PackageLoader("pneumo"), autoescape=True, undefined=jinja2.StrictUndefined,
                             trim_blocks=True)
 _pages.filters["chance"] = partial(written, digits=3)
-_pages.globals |= dict(by_construction=_BY_CONSTRUCTION, disclaimer=DISCLAIMER)
+
+def _interval(low:float, high:float) -> str:
+    "An interval of probabilities; one number where both ends read alike."
+    ends = [written(v, 3) for v in (low, high)]
+    return ends[0] if ends[0]==ends[1] else "–".join(ends)
+
+_pages.globals |= dict(by_construction=_BY_CONSTRUCTION, disclaimer=DISCLAIMER, interval=_interval)
 
 # %% ../nbs/33_case.ipynb #a1200033
-def _resized(im, side):
-    "An image of at most `side` pixels, and of at least 280 where it is smaller."
+def _readable(grey, side=1024) -> Image.Image:
+    "Grey levels as an image of at most `side` pixels, and of at least 280 where they are fewer."
+    im = Image.fromarray(grey)
     long = max(im.size)
     factor = side/long if long>side else max(1, 280//long)
     size = tuple(max(1, round(v*factor)) for v in im.size)
     return im.resize(size, Image.Resampling.BICUBIC if factor>1 else Image.Resampling.LANCZOS)
 
-def _readable(grey, side=720):
-    "Grey levels as an image of a readable size, with a frame around what the network saw."
-    im = _resized(Image.fromarray(grey), side).convert("RGB")
+def _with_map(im:Image.Image, heat) -> Image.Image:
+    "A film with the map over the centred square that the network saw, in a frame; the rest is darkened."
     short = min(im.size)
-    left, top = ((v-short)//2 for v in im.size)
-    ImageDraw.Draw(im).rectangle((left, top, left+short-1, top+short-1), outline="#f2b01e", width=2)
-    return im
+    left, top = (round((v-short)/2) for v in im.size)
+    square = im.crop((left, top, left+short, top+short))
+    out = im.point(lambda v: v*.4).convert("RGB")
+    out.paste(overlay(np.asarray(square), heat, short), (left, top))
+    if im.width!=im.height:
+        ImageDraw.Draw(out).rectangle((left, top, left+short-1, top+short-1), outline="#f2b01e", width=2)
+    return out
 
 # %% ../nbs/33_case.ipynb #b1200033
 def _case_images(c) -> dict:
-    "The images of one page as data URIs: xray, small, heat, similar; and the file's size in pixels."
-    arrays = c["arrays"]
+    "The images of one page as data URIs: xray, small, heat, similar; the file's size, and how much no network sees, in %."
+    arrays, size = c["arrays"], c["classifier"]["size"]
     film, similar = arrays["film"], arrays["similar"]
-    small, (h,w) = film.reduced(), film.shape
-    return dict(xray=data_uri(_readable(film.pixels), "JPEG"),
-                size=f"{w} × {h}",
-                small=data_uri(enlarge(small)),
-                heat=data_uri(overlay(small, arrays["heat"]), "JPEG"),
+    im = _readable(film.pixels)
+    height, width = film.shape
+    short, long = sorted(film.pixels.shape)
+    return dict(xray=data_uri(im, "JPEG"),
+                size=f"{width} × {height}",
+                enlarged=max(im.size) > long,
+                unseen=round(100 - 100*short/long),
+                small=data_uri(enlarge(film.reduced(size))),
+                heat=data_uri(_with_map(im, arrays["heat"]), "JPEG"),
                 similar=[None if n is None else data_uri(enlarge(n, 168), "JPEG") for n in similar])
 
 # %% ../nbs/33_case.ipynb #1c1389fc
@@ -284,7 +292,7 @@ def _write(path:Path, text:str) -> None:
 
 def _row(c, page) -> dict:
     "A line of the list of all cases."
-    image = data_uri(enlarge(c["arrays"]["film"].reduced(), 64), "JPEG")
+    image = data_uri(enlarge(c["arrays"]["film"].reduced(c["classifier"]["size"]), 64), "JPEG")
     return dict(case=c, page=page.name, image=image, similar=_near(c["similar"]))
 
 def _urgency(c) -> tuple:

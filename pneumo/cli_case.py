@@ -10,7 +10,8 @@ from pathlib import Path
 
 import typer
 
-from .console import AsJson, Images, Positive, Share, Weights, app, cell, command, read_files, say
+from .console import AsJson, Images, Positive, Share, Size, Weights
+from .console import app, cell, chosen_network, command, read_files, say
 
 # %% ../nbs/45_cli_case.ipynb #a1800011
 @command(app)
@@ -87,6 +88,7 @@ def case(
     index:str=None,             # Index folder for similar cases; the default one when left out.
     k:Positive=5,               # Similar cases.
     weights:Weights=None,
+    size:Size=None,
     prevalence:float=None,      # Of pneumonia where the images come from; balanced when left out.
     as_json:AsJson=False,
 ):
@@ -104,19 +106,19 @@ def case(
     records = read_lines(reports) if reports else None
     faults = [r["error"] for r in records or () if "error" in r]
     for fault in faults: say(f"error: {reports}: {fault}")
+    model = chosen_network(weights, size)
     films, bad = read_files(paths, side=1024)
     made = dict(prevalence=prevalence, reports=records, strategy=strategy, index=index, k=k)
-    if films: _sheets(films, weights, made, out, as_json)
+    if films: _sheets(films, model, made, out, as_json)
     elif as_json: print("[]")
     if bad or faults: raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/45_cli_case.ipynb #9e5fa7bf
-def _sheets(films, weights, made, out, as_json) -> None:
+def _sheets(films, model, made, out, as_json) -> None:
     "Make and write the cases, and say where they are."
     from pneumo.case import make_cases, write_cases
     from pneumo.data import to_json
-    from pneumo.model import load_model
-    cases = make_cases(films, load_model(weights) if weights else None, **made)
+    cases = make_cases(films, model, **made)
     pages = write_cases(cases, out, progress=True)
     if not as_json: return _show_cases(cases, pages[-1])
     known = [{key: v for key,v in c.items() if key!="arrays"} for c in cases]
@@ -130,6 +132,7 @@ def _show_cases(cases, page) -> None:
     for c in cases:
         answer = c["classifier"]
         look = f"; a person should look: {'; '.join(c['reasons'])}" if c["needs_look"] else ""
-        print(f"{c['name']}: {answer['label']} {written(answer['probability'], 3)}{look}")
+        said = f"{answer['label']} {written(answer['probability'], 3)} at {answer['size']} pixels"
+        print(f"{c['name']}: {said}{look}")
     needed = sum(c["needs_look"] for c in cases)
     print(f"A person should look at {needed} of {len(cases)}; open {page}. {DISCLAIMER}")

@@ -177,12 +177,12 @@ def _fit(cfg, teacher, data, out, resume, overwrite) -> None:
     check_out(out, resume, overwrite)
     teachers = [load_model(f) for f in teacher]
     if teachers: cfg = replace(cfg, size=teachers[0].size)
-    splits = load_data(data, _needed(cfg.size, cfg.crop, data))
+    splits = load_data(data, _needed(max([cfg.size, *(t.size for t in teachers)]), cfg.crop, data))
     if splits["train"].banner: say(splits["train"].banner)
     say(f"{splits['train'].source}: {split_sizes(splits, ('train', 'val', 'test'))}; test is not touched")
     if teachers:
         soft = views(teachers, splits["train"], cfg=cfg)
-        distil(teachers, soft, splits["val"], cfg, out, resume, overwrite)
+        distil(teachers[0], soft, splits["val"], cfg, out, resume, overwrite)
     else: fit(splits, cfg, out, resume, overwrite=overwrite)
     _calibrate_new(out/"model.safetensors", splits)
 

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from .console import Amount, AsJson, Images, Positive, Weights, app, command, printable, read_files, say
+from .console import Amount, AsJson, Images, Positive, Size, Weights
+from .console import app, chosen_network, command, printable, read_files, say
 
 # %% ../nbs/44_cli_report.ipynb #09a37b77
 @command(app)
@@ -19,9 +20,10 @@ def explain(
     paths:Images,
     out:Path=Path("runs/explain"),   # Folder for the pictures.
     weights:Weights=None,
+    size:Size=None,
     method:str="layercam",           # layercam, gradcam, gradcam++ or hirescam.
     # Pixels per side of a picture.
-    size:Annotated[int, typer.Option(min=28, max=2048)]=280,
+    pixels:Annotated[int, typer.Option(min=28, max=2048)]=512,
     as_json:AsJson=False,
 ):
     """Where in the image: a heat map over each X-ray, with side, zone and extent where they are sure enough.
@@ -35,8 +37,9 @@ def explain(
     from pneumo.data import to_json
     from pneumo.image import DISCLAIMER, InputError
     if out.is_file(): raise InputError(f"{out} is a file; give a folder")
-    films, bad = read_files(paths)
-    rows = _explain(films, weights, method, size, out) if films else []
+    model = chosen_network(weights, size)
+    films, bad = read_files(paths, side=max(256, 2*pixels))   # so many along the long edge, for the square inside
+    rows = _explain(films, model, method, pixels, out) if films else []
     if as_json: print(to_json(rows))
     elif rows:
         for r in rows: print(printable(_said(r)))
@@ -60,15 +63,15 @@ def _names(files) -> list[str]:
     return names
 
 # %% ../nbs/44_cli_report.ipynb #d98517ba
-def _explain(films, weights, method, size, out) -> list[dict]:
+def _explain(films, model, method, pixels, out) -> list[dict]:
     "Write the pictures; one row per file."
     from pneumo.data import atomic
     from pneumo.explain import overlay
-    from pneumo.model import WEIGHTS, load_model
     from pneumo.report import examine
     names, rows = _names(f.file for f in films), []
-    for f,name,e in zip(films, names, examine(films, load_model(weights or WEIGHTS), method=method)):
-        with atomic(out/name) as tmp: overlay(f.reduced(), e["heat"], size).save(tmp)
+    for f,name,e in zip(films, names, examine(films, model, method=method)):
+        square = f.reduced(min(pixels, *f.pixels.shape))
+        with atomic(out/name) as tmp: overlay(square, e["heat"], pixels).save(tmp)
         rows.append(dict(file=f.file, picture=str(out/name), **_row(e, method)))
     return rows
 
@@ -76,7 +79,7 @@ _NOWHERE = dict(side=None, zone=None, extent=0., extent_word=None, words="no pla
 
 def _row(e, method) -> dict:
     "What is said of one image; a normal one has no place."
-    answer = {k: e["answer"][k] for k in ("probability", "label", "refer", "refer_reason")}
+    answer = {k: e["answer"][k] for k in ("size", "probability", "label", "refer", "refer_reason")}
     return answer | dict(method=method) | (e["place"] if answer["label"]=="pneumonia" else _NOWHERE)
 
 # %% ../nbs/44_cli_report.ipynb #1875a634
@@ -85,13 +88,17 @@ _Strategies = Annotated[list[str], typer.Option(show_default="structured")]
 @command(app)
 def report(
     paths:Images,
-    # evidence, vlm:google/medgemma-4b-it (or another hub name or folder), or openai:MODEL.
+    # evidence, vlm:google/medgemma-1.5-4b-it (or another hub name or folder), or openai:MODEL.
     reporter:str="evidence",
     strategy:_Strategies=None,   # concise, structured, differential, grounded or retrieved; repeat it.
     out:Path=None,               # A .jsonl file that grows line by line.
     resume:bool=False,           # Go on with the file of --out.
     # A folder of `pneumo index build`, for similar cases; looked up for the strategy retrieved.
     index:Path=None,
+    size:Size=None,
+    # Pixels per side of the film that a model is shown, the whole of it with all that is burnt in; 28 shows the
+    # benchmark's thumbnail. When left out, what a vlm takes, and 896 for a server.
+    side:Annotated[int, typer.Option(min=28, max=2048)]=None,
     prompts:Path=None,           # A JSON file of prompts instead of the built-in ones.
     url:str=None,                # Of an OpenAI-compatible server, such as http://localhost:11434/v1.
     insecure:bool=False,         # Send X-ray and key to another machine over plain http.
@@ -108,18 +115,19 @@ def report(
 
     `pneumo report xray.jpeg`
 
-    `pneumo report scans/ --reporter vlm:google/medgemma-4b-it --strategy concise --strategy grounded
+    `pneumo report scans/ --reporter vlm:google/medgemma-1.5-4b-it --strategy concise --strategy grounded
     --out reports.jsonl --resume`
 
     `pneumo report scans/ --reporter openai:medgemma --url http://localhost:11434/v1 --out reports.jsonl`
     """
     from pneumo.image import InputError
     if resume and not out: raise InputError("--resume needs --out, the file to go on with")
-    model = dict(max_new_tokens=tokens, temperature=temperature, seed=seed)
-    made = _reporter(reporter, prompts, model, dict(batch_size=batch_size, four_bit=four_bit),
+    looks = dict(max_new_tokens=tokens, temperature=temperature, seed=seed, side=side)
+    model = chosen_network(size=size)
+    made = _reporter(reporter, prompts, looks, dict(batch_size=batch_size, four_bit=four_bit),
                      dict(base_url=url, insecure=insecure))
-    films, bad = read_files(paths)
-    lines = _write(made, films, strategy or ["structured"], index, out, resume) if films else []
+    films, bad = read_files(paths, side=max(256, made.settings.get("side", 0)))
+    lines = _write(made, films, model, strategy or ["structured"], index, out, resume) if films else []
     _show(lines, out, as_json)
     if bad: raise typer.Exit(1 if films else 2)
 
@@ -135,33 +143,32 @@ def _show(lines, out, as_json) -> None:
     if lines: say(f"{written}{DISCLAIMER}")
 
 # %% ../nbs/44_cli_report.ipynb #3f571cd1
-def _reporter(name, prompts, model, vlm, server):
+def _reporter(name, prompts, looks, vlm, server):
     "The reporter of a name, with those of the options that it has."
     from pneumo.report import read_prompts
     from pneumo.vlm import create_reporter
     options = dict(prompts=read_prompts(prompts))
-    if name!="evidence": options |= model
+    if name!="evidence": options |= looks
     if name.startswith("vlm"): options |= vlm
     if name.startswith("openai"): options |= server
     return create_reporter(name, **options)
 
 # %% ../nbs/44_cli_report.ipynb #0aeb0976
-def _records(films, index) -> list[dict]:
+def _records(films, model, index) -> list[dict]:
     "What is known of these films; a file that was named twice counts once."
-    import numpy as np
     from pneumo.report import gather_evidence, make_records
     films = list({f.file: f for f in films}.values())
-    names, x = [f.file for f in films], np.stack([f.reduced() for f in films])
-    return make_records(x, names, names, evidence=gather_evidence(films, index=index))
+    names = [f.file for f in films]
+    return make_records(films, names, names, evidence=gather_evidence(films, model, index))
 
-def _write(reporter, films, strategies, index, out, resume) -> list[dict]:
+def _write(reporter, films, model, strategies, index, out, resume) -> list[dict]:
     "The reports of these films."
     from pneumo.report import read_jsonl, write_reports
     opened = None
     if index or "retrieved" in strategies:
         from pneumo.search import open_index
         opened = open_index(index)
-    records = _records(films, opened)
+    records = _records(films, model, opened)
     if not out: return [line for s in strategies for line in reporter.write(records, s)]
     write_reports(reporter, records, strategies, out, resume)
     ids = {r["id"] for r in records}

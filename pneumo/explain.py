@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from .image import InputError
-from .model import WEIGHTS, Classifier, load_model
-from .framing import to_tensor
+from .model import WEIGHTS, Classifier, shipped_model
+from .framing import to_tensor, trimmed
 
 # %% ../nbs/16_explain.ipynb #99070d75
 def _maps(model:nn.Module) -> list[tuple]:
@@ -30,18 +30,15 @@ def _maps(model:nn.Module) -> list[tuple]:
     hooks = [note(name, module) for name,module in model.named_modules() if name and name!="net"]
     device = next(model.parameters()).device
     try:
-        with torch.inference_mode(): model(torch.zeros(2,1,28,28, device=device))
+        with torch.inference_mode(): model(torch.zeros(2,1,model.size,model.size, device=device))
     finally:
         for h in hooks: h.remove()
     square = [i for i,(*_,s) in enumerate(found) if len(s)==4 and s[0]==2 and s[2]==s[3]>1]
     if not square or any(len(s)==3 for *_,s in found[square[-1]:]): return []  # tokens: no map lies near the output
     return [(n,m,s[2]) for n,m,s in (found[i] for i in square)]
 
-def find_layers(
-    model:Classifier,
-    cells:int=14,      # cells a side that the map must have at least; 1 takes the last map of all
-) -> list[nn.Module]:  # the blocks whose outputs are explained, in order
-    "The blocks that end in the coarsest map of at least `cells` cells; raises InputError for a network without maps."
+def _explained(model:Classifier, cells:int) -> tuple[list,int]:
+    "What `find_layers` gives, and how many cells their maps have per side."
     maps = _maps(model)
     if not maps:
         advice = "use pneumonet or a convolutional timm network"
@@ -50,7 +47,14 @@ def find_layers(
     side = min(wide) if wide else max(s for *_,s in maps)
     names = [n for n,_,s in maps if s==side]
     def inner(name): return any(name.startswith(outer + ".") for outer in names)
-    return [m for n,m,s in maps if s==side and not inner(n)]
+    return [m for n,m,s in maps if s==side and not inner(n)], side
+
+def find_layers(
+    model:Classifier,
+    cells:int=14,      # cells per side that the map must have at least; 1 takes the last map of all
+) -> list[nn.Module]:  # the blocks whose outputs are explained, in order
+    "The blocks that end in the coarsest map of at least `cells` cells; raises InputError for a network without maps."
+    return _explained(model, cells)[0]
 
 # %% ../nbs/16_explain.ipynb #c823470a
 _METHODS = {"gradcam": "GradCAM", "gradcam++": "GradCAMPlusPlus", "hirescam": "HiResCAM", "layercam": "LayerCAM"}
@@ -61,32 +65,35 @@ def _cam(model, layers, method, x) -> np.ndarray:
     import pytorch_grad_cam
     device = next(model.parameters()).device
     with getattr(pytorch_grad_cam, _METHODS[method])(model, layers) as cam, torch.enable_grad():
-        heat = cam(to_tensor(x).to(device), [lambda logit: logit]*len(x))
+        heat = cam(to_tensor(x, (model.size,)).to(device), [lambda logit: logit]*len(x))
     model.zero_grad(set_to_none=True)
     return heat
 
-def _moved_maps(model, layers, method, x, phases):
-    "Maps of images as they are and, with `phases`, moved by a pixel; each moved back."
-    wide = np.pad(x, ((0,0),(1,0),(1,0)), mode="edge")
-    for i,j in ((1,1),(0,1),(1,0),(0,0)) if phases else ((1,1),):
-        heat = _cam(model, layers, method, wide[:, i:i+28, j:j+28])
-        yield np.pad(heat, ((0,0),(0,1-i),(0,1-j)), mode="edge")[:, 1-i:, 1-j:]
+def _moved_maps(model, layers, method, x, step):
+    "Maps of images as they are and moved by `step` pixels down, right and both, each moved back; 0 moves none."
+    s = x.shape[1]
+    wide = np.pad(x, ((0,0),(step,0),(step,0)), mode="edge")
+    starts = ((step,step), (0,step), (step,0), (0,0)) if step else ((0,0),)
+    for i,j in starts:
+        heat = _cam(model, layers, method, wide[:, i:i+s, j:j+s])
+        yield np.pad(heat, ((0,0),(0,step-i),(0,step-j)), mode="edge")[:, step-i:, step-j:]
 
 def heatmap(
-    x:np.ndarray,            # (n, 28, 28) uint8
-    model:Classifier=None,   # the shipped one when left out
+    x:np.ndarray,            # (n, s, s) uint8, of the model's size
+    model:Classifier=None,   # the shipped one for images of this size when left out
     method:str=METHOD,       # gradcam | gradcam++ | hirescam | layercam
     cells:int=14,            # see find_layers
-    phases:bool=True,        # average over the four ways in which the network's grid can lie
+    phases:bool=True,        # average over four positions of the network's grid
     batch_size:int=128,      # images at a time
-) -> np.ndarray:             # (n, 28, 28) float32 in [0, 1]; all 0 where nothing speaks for pneumonia
+) -> np.ndarray:             # (n, s, s) float32 in [0, 1]; all 0 where nothing speaks for pneumonia
     "Where each image speaks for pneumonia, relative to its own maximum; raises InputError."
     if method not in _METHODS: raise InputError(f"unknown method {method!r}; use {', '.join(_METHODS)}")
-    model = (model or load_model()).eval()
-    layers = find_layers(model, cells)
+    model = (model or shipped_model(x.shape[1])).eval()
+    layers, side = _explained(model, cells)
+    step = max(1, round(model.size/side/2)) if phases else 0
     batches = [x[a:a+batch_size] for a in range(0, len(x), batch_size)]
-    out = [sum(_moved_maps(model, layers, method, batch, phases)) for batch in batches]
-    heat = np.concatenate(out) if out else np.zeros((0,28,28))
+    out = [sum(_moved_maps(model, layers, method, batch, step)) for batch in batches]
+    heat = np.concatenate(out) if out else np.zeros(x.shape)
     return (heat / np.maximum(heat.max((1,2), keepdims=True), 1e-12)).astype(np.float32)
 
 # %% ../nbs/16_explain.ipynb #f9964575
@@ -94,7 +101,8 @@ _HOT = .3           # share of the maximum that counts
 _SURE = (.8, .7)    # odds from which a word is said, after one look and after two
 _EXTENSIVE = 1/3    # share of the lung fields from which an opacity is extensive
 _WIDE = .54         # hot share of the image above which no extent is said
-_FRAME = np.zeros((28,28), bool)
+_GRID = 28          # pixels per side of the maps and images that the readout was fitted on
+_FRAME = np.zeros((_GRID,_GRID), bool)
 _FRAME[4:23, 3:25] = True  # holds the lungs
 PLACES = tuple((s,z) for s in ("left","right") for z in ("lower","middle","upper")) + (("bilateral","diffuse"),)
 _MIRROR = {"left": "right", "right": "left", "bilateral": "bilateral"}
@@ -104,25 +112,38 @@ _BANDS = (-9, 0, .25, .42, .55, .68, .85, 9)   # from above the apex to below th
 @lru_cache
 def _readout() -> dict: return load_file(WEIGHTS.with_name("place.safetensors"))
 
+def _on_grid(heat) -> np.ndarray:
+    "(n, 28, 28): finer maps reduced to means over areas, each relative to its own maximum."
+    if heat.shape[1]==_GRID: return heat
+    def reduced(h): return Image.fromarray(h.astype(np.float32)).resize((_GRID,_GRID), Image.Resampling.BOX)
+    small = np.array([np.asarray(reduced(h)) for h in heat]).reshape(-1,_GRID,_GRID)
+    return small / np.maximum(small.max((1,2), keepdims=True), 1e-12)
+
 def _standard(x) -> np.ndarray:
     "(n, 196): images at 14 x 14 pixels, each with mean 0 and spread 1."
     f = x.reshape(len(x), 14,2, 14,2).mean((2,4)).reshape(len(x), -1)
     return (f-f.mean(1, keepdims=True)) / (f.std(1, keepdims=True)+1e-6)
 
-def lung_borders(
-    x:np.ndarray,   # (n, 28, 28) uint8
-) -> np.ndarray:    # (n, 4) rows at which the patient's right lung begins and ends, then the left
-    "Where the lungs lie, from the image alone."
+def _borders(x) -> np.ndarray:
+    "Where the lungs lie, in rows of the readout's grid."
+    if x.shape[1]!=_GRID: x = trimmed(x, 0, _GRID)
     r = _readout()
     return _standard(x) @ r["border"] + r["border0"]
 
+def lung_borders(
+    x:np.ndarray,   # (n, s, s) uint8, s of 28 or more
+) -> np.ndarray:    # (n, 4) rows of the image at which the patient's right lung begins and ends, then the left
+    "Where the lungs lie, from the image alone; raises InputError for smaller images."
+    return _borders(x) * (x.shape[1]/_GRID)
+
 # %% ../nbs/16_explain.ipynb #07e40001
 def place_features(
-    heat:np.ndarray,     # (n, 28, 28) maps
-    borders:np.ndarray,  # (n, 4) of lung_borders
+    heat:np.ndarray,     # (n, s, s) maps
+    borders:np.ndarray,  # (n, 4) of lung_borders, in rows of the maps
 ) -> np.ndarray:         # (n, 31)
     "Shares of the heat in bands of each lung, at two levels of heat, and how wide and how peaked it is."
-    out = []
+    borders = borders * (_GRID/heat.shape[1])
+    heat, out = _on_grid(heat), []
     for level in (_HOT, .6):
         hot = np.where(heat>=level, heat, 0)
         right, left = hot[:,:,:14], hot[:,:,14:]
@@ -143,11 +164,11 @@ def _in_bands(hot, ends, total) -> list[np.ndarray]:
 def _features(heat, x) -> np.ndarray:
     "Features of maps; lungs of the usual size where there are no images."
     usual = np.tile(_readout()["border0"], (len(heat),1))
-    return place_features(heat, usual if x is None else lung_borders(x))
+    return place_features(_on_grid(heat), usual if x is None else _borders(x))
 
 def place_odds(
-    heat:np.ndarray,     # (n, 28, 28) maps
-    x:np.ndarray=None,   # (n, 28, 28) their images; lungs of the usual size when left out
+    heat:np.ndarray,     # (n, s, s) maps
+    x:np.ndarray=None,   # (n, s, s) their images; lungs of the usual size when left out
 ) -> np.ndarray:         # (n, 7) for PLACES, each row sums to 1
     "Where the opacity may lie."
     r = _readout()
@@ -156,8 +177,8 @@ def place_odds(
     return e / e.sum(1, keepdims=True)
 
 def extent_odds(
-    heat:np.ndarray,     # (n, 28, 28) maps
-    x:np.ndarray=None,   # (n, 28, 28) their images; lungs of the usual size when left out
+    heat:np.ndarray,     # (n, s, s) maps
+    x:np.ndarray=None,   # (n, s, s) their images; lungs of the usual size when left out
 ) -> np.ndarray:         # (n,)
     "Odds that the opacity covers a third of the lung fields or more."
     r = _readout()
@@ -166,11 +187,12 @@ def extent_odds(
 
 # %% ../nbs/16_explain.ipynb #07e40002
 def place(
-    heat:np.ndarray,      # (28, 28) one map
-    x:np.ndarray=None,    # (28, 28) its image, in which the lungs are found
+    heat:np.ndarray,      # (s, s) one map
+    x:np.ndarray=None,    # (s, s) its image, in which the lungs are found
     mirrored:tuple=None,  # map and image of the mirrored X-ray, for a second look
 ) -> dict:                # side, zone, extent (share of the image that is hot), extent_word, words
     "Where one map speaks for pneumonia, in words; None for what is not sure enough to be said."
+    heat = _on_grid(heat[None])[0]
     hot = np.where(heat>=_HOT*heat.max(), heat, 0) if heat.max()>0 else np.zeros_like(heat)
     extent = float((hot>0).mean())
     outside = (hot*_FRAME).sum() <= hot.sum()/2
@@ -212,9 +234,9 @@ def _extent_word(side, odds, hot, sure) -> str|None:
 
 # %% ../nbs/16_explain.ipynb #07e40011
 def places(
-    x:np.ndarray,           # (n, 28, 28) uint8
-    model:Classifier=None,  # the shipped one when left out
-    heat:np.ndarray=None,   # (n, 28, 28) of `heatmap`, made when left out
+    x:np.ndarray,           # (n, s, s) uint8, of the model's size
+    model:Classifier=None,  # the shipped one for images of this size when left out
+    heat:np.ndarray=None,   # (n, s, s) of `heatmap`, made when left out
     method:str=METHOD,      # of the maps
 ) -> list[dict]:            # of `place`, from two looks at each
     "Where each image speaks for pneumonia, in words that hold in the mirror too."
@@ -225,24 +247,26 @@ def places(
 
 # %% ../nbs/16_explain.ipynb #3f4e5efb
 def enlarge(
-    x:np.ndarray,              # (28, 28) uint8
-    size:int=280,              # pixels a side
+    x:np.ndarray,              # (h, h) uint8
+    size:int=280,              # pixels per side of the picture
     resampling:str="bicubic",  # nearest | bilinear | bicubic | lanczos
 ):                             # PIL image, grey
-    "One X-ray at readable size."
+    "One X-ray at readable size; raises InputError for an image that is not square."
+    if x.ndim!=2 or x.shape[0]!=x.shape[1] or x.dtype!=np.uint8:
+        raise InputError(f"{x.dtype} of shape {x.shape}: a picture is made of a square image, (h, h) uint8")
     return Image.fromarray(x).resize((size,size), Image.Resampling[resampling.upper()])
 
 def overlay(
-    x:np.ndarray,     # (28, 28) uint8
-    heat:np.ndarray,  # (28, 28) in [0, 1]
-    size:int=280,     # pixels a side
+    x:np.ndarray,     # (h, h) uint8: what the network saw, or the same square of the radiograph with more pixels
+    heat:np.ndarray,  # (s, s) in [0, 1]
+    size:int=280,     # pixels per side of the picture
     alpha:float=.55,  # opacity of the hottest pixel
 ):                    # PIL image, RGB
-    "The X-ray with its map in colour."
+    "The X-ray with its map in colour; raises InputError for an image that is not square."
     from matplotlib import colormaps
+    grey = np.asarray(enlarge(x, size).convert("RGB"), float)
     large = Image.fromarray(heat.astype(np.float32)).resize((size,size), Image.Resampling.BICUBIC)
     h = np.asarray(large).clip(0, 1)[...,None]
-    grey = np.asarray(enlarge(x, size).convert("RGB"), float)
     colour = colormaps["inferno"](.25+.75*h[...,0])[...,:3]*255
     blended = grey + alpha*h*(colour-grey)
     return Image.fromarray(blended.round().astype(np.uint8))

@@ -120,17 +120,21 @@ def _cut(
 
 def trimmed(
     x:np.ndarray,             # (n, s, s) uint8, the official squares at a finer size
-    cut:float,                # share of the film's height that goes, half above and half below; in [0, 1)
+    cut:float,                # share of the film's height that goes, half above and half below; below 0 as much is added
     size:int=28,              # pixels a side that are wanted
     aspect:np.ndarray=None,   # (n,) width / height of the films; 1 or wider if None
 ) -> np.ndarray:              # (n, size, size) uint8
-    "Each image as it were, had its film been trimmed; raises InputError for coarser images and for other shares."
-    if not 0 <= cut < 1: raise InputError(f"cut is {cut}; it is a share of the film's height, from 0 to below 1")
+    "Each image as it were, had its film been trimmed, or loosened by its repeated edges; raises InputError."
+    if not -1 < cut < 1: raise InputError(f"cut is {cut}; it is a share of the film's height, above -1 and below 1")
     x = _finer(x, size)
-    tall = np.maximum(1, 1/np.asarray(aspect)) if aspect is not None else np.ones(len(x))
-    sides = np.minimum(1, tall*(1-cut))*x.shape[1]
-    gaps = (x.shape[1]-sides)/2
-    return np.stack([_cut(im, (g, g, g+s, g+s), size, jpeg=size==28) for im,g,s in zip(x, gaps, sides)])
+    aspect = np.ones(len(x)) if aspect is None else np.asarray(aspect)
+    tall, wide = np.maximum(1, 1/aspect), np.maximum(1, aspect)   # in short edges of the film
+    short = np.minimum(wide, tall*(1-cut)) if cut else np.ones(len(x))
+    side = x.shape[1]
+    more = int(np.ceil(max(0, short.max()-1)*side/2)) if len(x) else 0
+    x = np.pad(x, ((0,0), (more,more), (more,more)), mode="edge")
+    gaps = more + (1-short)*side/2
+    return np.stack([_cut(im, (g, g, g+s, g+s), size, jpeg=size==28) for im,g,s in zip(x, gaps, short*side)])
 
 def _finer(x, size:int) -> np.ndarray:
     "The same images, if they have the pixels; raises InputError."

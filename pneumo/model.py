@@ -397,12 +397,14 @@ def load_model(
     model.trust = header.get("trust")  # the record of pneumo.trust, if it has one
     return model.eval()
 
-@cache
 def shipped_model(
     size:int=28,   # pixels a side of the images
 ) -> Classifier:   # in evaluation mode; one and the same for all who ask
     "The shipped network for images of a size, loaded once; raises InputError for other sizes."
-    return load_model(shipped_weights(size))
+    return _loaded_once(shipped_weights(size))
+
+@cache
+def _loaded_once(path:Path) -> Classifier: return load_model(path)
 
 def _fits(state:dict, config:dict, model:Classifier) -> bool:
     "Do the weights and the configuration of a file fit this model?"

@@ -15,16 +15,19 @@ import numpy as np
 
 from .data import CLASSES
 from .explain import METHOD, heatmap, places
-from .image import InputError
-from .model import load_model
-from .trust import assess, written
+from .image import InputError, Radiograph
+from .trust import assess, each_network, pixels_for, written
 
 # %% ../nbs/30_report.ipynb #08e732a8
+_ONLY_SEEN = ("Describe only what can be seen. "
+              "Do not mention age, sex, history, devices, measurements or earlier images.")
 PROMPTS = {
-    "version": "1",
+    "version": "2",
     "setting":
         "This is a frontal chest X-ray of a child, reduced to 28 × 28 pixels and enlarged again. Fine detail is lost. "
-        "Describe only what can be seen. Do not mention age, sex, history, devices, measurements or earlier images.",
+        + _ONLY_SEEN,
+    "film":
+        "This is a frontal chest X-ray of a child. It has $pixels pixels. " + _ONLY_SEEN,
     "strategies": {
         "concise":
             "Write a report of at most two sentences and end with the impression: either pneumonia or no pneumonia.",
@@ -59,56 +62,65 @@ def _load_prompts(path):
 
 def read_prompts(
     path:str|Path=None,   # a JSON file like PROMPTS; the built-in prompts when left out
-) -> dict:                # version, setting, strategies, digest
+) -> dict:                # version, setting, film where there is one, strategies, digest
     "Prompts and their digest; raises InputError for a file of another form."
     prompts = _load_prompts(path) if path else PROMPTS
     texts = prompts.get("strategies") if isinstance(prompts, dict) else None
     if not isinstance(texts, dict) or not texts or not all(isinstance(t, str) for t in texts.values()):
         raise InputError(f"{path}: prompts need a version, a setting, and strategies: a text for each name")
-    about = {k: str(prompts.get(k, "")) for k in ("version", "setting")}
-    full = about | {"strategies": texts}
+    known = [k for k in ("version", "setting", "film") if k!="film" or k in prompts]
+    full = {k: str(prompts.get(k, "")) for k in known} | {"strategies": texts}
     return full | {"digest": hashlib.sha256(json.dumps(full, sort_keys=True).encode()).hexdigest()[:12]}
 
 # %% ../nbs/30_report.ipynb #33036139
 def examine(
-    x,                     # (n, 28, 28) uint8, or a list of Radiographs, whose warnings become reasons for referral
-    model=None,            # a Classifier; the shipped one when left out
+    x,                     # (n, s, s) uint8, or a list of Radiographs, whose warnings become reasons for referral
+    model=None,            # a Classifier; the finest shipped one that an image suffices for when left out
     prevalence:float=None, # of pneumonia where the images come from, see pneumo.trust
     index=None,            # an open index of pneumo.search, for similar cases
     k:int=5,               # similar cases per image
     method:str=METHOD,     # of the map, see pneumo.explain
-) -> list[dict]:           # answer (of `assess`), heat (28, 28), place, similar (None without an index)
+) -> list[dict]:           # answer (of `assess`), heat (size, size), place, similar (None without an index)
     "What classifier, explanation and retrieval say of each image; raises InputError."
-    model = model or load_model()
+    found = each_network(lambda part, network: _looked(part, network, prevalence, method), x, model)
+    near = _similar_cases(x, index, k) if index is not None else [None]*len(found)
+    return [e | dict(similar=s) for e,s in zip(found, near)]
+
+def _looked(x, model, prevalence, method) -> list[dict]:
+    "What one network says of images, and where in each it looked."
     answers = assess(x, model, prevalence)
-    x = x if isinstance(x, np.ndarray) else np.stack([f.reduced() for f in x])
+    x = pixels_for(model, x)
     heat = heatmap(x, model, method)
-    where = places(x, model, heat, method)
-    near = _similar_cases(x, index, k) if index is not None else [None]*len(x)
-    parts = dict(answer=answers, heat=heat, place=where, similar=near)
+    parts = dict(answer=answers, heat=heat, place=places(x, model, heat, method))
     return [dict(zip(parts, of_one)) for of_one in zip(*parts.values())]
 
 # %% ../nbs/30_report.ipynb #60958232
 _SAME = .99995   # cosine of an image with itself, but for rounding
 
+def _radiographs(x) -> list[Radiograph]:
+    "The same list of Radiographs, or arrays as such."
+    return [f if isinstance(f, Radiograph) else Radiograph(f) for f in x]
+
 def _similar_cases(x, index, k) -> list[list[dict]]:
     "The most similar cases of the archive, the image itself left out."
     from pneumo.search import search_images
-    found = search_images(index, x, min(k+5, len(index)))
+    size = getattr(index.encoder, "size", 28)
+    small = np.stack([f.reduced(size) for f in _radiographs(x)])
+    found = search_images(index, small, min(k+5, len(index)))
     return [[h for h in hits if h["score"]<_SAME][:k] for hits in found]
 
 # %% ../nbs/30_report.ipynb #2b52159f
 def evidence_of(
     e:dict,    # of `examine`
-) -> dict:     # of `assess`, place ({} for a normal), neighbours (None without an index)
+) -> dict:     # of `assess` (with `size`), place ({} for a normal), neighbours (None without an index)
     "What JSON can hold of it and a report may say: no map, and of each similar case its label and score."
     placed = e["answer"]["label"]=="pneumonia" and e["place"]["side"]
     near = e["similar"] and [{f: h[f] for f in ("id", "label", "score")} for h in e["similar"]]
     return e["answer"] | dict(place=e["place"] if placed else {}, neighbours=near)
 
 def gather_evidence(
-    x,                     # (n, 28, 28) uint8, or a list of Radiographs, whose warnings become part of the evidence
-    model=None,            # a Classifier; the shipped one when left out
+    x,                     # (n, s, s) uint8, or a list of Radiographs, whose warnings become part of the evidence
+    model=None,            # a Classifier; the finest shipped one that an image suffices for when left out
     index=None,            # an open index of pneumo.search, for neighbours
     k:int=5,               # neighbours per image
     prevalence:float=None, # of pneumonia where the images come from, see pneumo.trust
@@ -133,12 +145,12 @@ def _plain(value):
 
 # %% ../nbs/30_report.ipynb #3303613m
 def make_records(
-    x:np.ndarray,         # (n, 28, 28) uint8
+    x,                    # (n, s, s) uint8, or a list of Radiographs
     ids:list[str],        # one per image, unique
     files:list=None,      # file names, when there are any
     y=None,               # (n,) labels, when they are known; they go into the lines and never into a prompt
-    evidence:list=None,   # of gather_evidence; gathered with the shipped model when left out
-) -> list[dict]:          # id, file, label, x, evidence
+    evidence:list=None,   # of gather_evidence; gathered with the shipped models when left out
+) -> list[dict]:          # id, file, label, film (a Radiograph, also of an array), evidence
     "What a reporter works on; raises ValueError when ids repeat, and InputError when a probability is none."
     ids = [without_controls(str(i)) for i in ids]
     if len(set(ids))<len(ids): raise ValueError("ids must be unique: a resumed run knows reports by them")
@@ -148,7 +160,7 @@ def make_records(
             raise InputError(f"{i}: the classifier gives no probability; are its weights whole?")
     names = [None]*len(ids) if files is None else [without_controls(str(f)) for f in files]
     labels = [None]*len(ids) if y is None else [CLASSES[int(v)] for v in y]
-    columns = dict(id=ids, file=names, label=labels, x=x, evidence=evidence)
+    columns = dict(id=ids, file=names, label=labels, film=_radiographs(x), evidence=evidence)
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 # %% ../nbs/30_report.ipynb #dd5669a9
@@ -168,25 +180,40 @@ def _tally(near) -> str:
 # %% ../nbs/30_report.ipynb #ae73e5ea
 _NO_NEIGHBOURS = "needs similar cases: give an index (pneumo index build makes one)"
 
-def _known(e) -> str:
+def _pixels(w, h) -> str: return f"{w} × {h}"
+
+def _size(e) -> str:
+    "The pixels that the classifier saw."
+    side = e.get("size", 28)
+    return _pixels(side, side)
+
+def _known(e, film) -> str:
     "The classifier's evidence, as a prompt tells it."
+    saw = f"It saw its centred square, reduced to {_size(e)} pixels. " if film else ""
     call = f"It gives the {_chance(e)}; above {e['threshold']:.2f} it calls pneumonia, so its call is {e['label']}."
-    return f"{call} The strongest signal lies in {_site(e['place'])}." if e.get("place") else call
+    place = f" The strongest signal lies in {_site(e['place'])}." if e.get("place") else ""
+    return saw + call + place
 
 def fill_prompt(
-    prompts:dict,    # of read_prompts
-    strategy:str,    # one of its strategies
-    evidence:dict,   # of one image
-) -> str:            # the prompt as sent
+    prompts:dict,      # of read_prompts
+    strategy:str,      # one of its strategies
+    evidence:dict,     # of one image
+    film:tuple=None,   # width and height of the radiograph that the model sees; the 28-pixel thumbnail when left out
+) -> str:              # the prompt as sent
     "The prompt of one image; raises InputError for an unknown strategy, or for neighbours that nobody looked up."
     strategies = prompts["strategies"]
     if strategy not in strategies: raise InputError(f"unknown strategy {strategy!r}; use {', '.join(strategies)}")
     text, near = strategies[strategy], evidence.get("neighbours") or []
     if "$neighbours" in text and not near: raise InputError(f"strategy {strategy} {_NO_NEIGHBOURS}")
     labels = "; ".join(h["label"] or "unknown" for h in near) + "."
-    known = _known(evidence) if "$evidence" in text else ""
+    known = _known(evidence, film) if "$evidence" in text else ""
     filled = Template(text).safe_substitute(evidence=known, neighbours=labels)
-    return f"{prompts['setting']} {filled}".strip()
+    return f"{_setting(prompts, film)} {filled}".strip()
+
+def _setting(prompts, film) -> str:
+    "What a model is told of the image that it sees."
+    if not film or "film" not in prompts: return prompts["setting"]
+    return Template(prompts["film"]).safe_substitute(pixels=_pixels(*film))
 
 # %% ../nbs/30_report.ipynb #d0c74bc2
 class Reporter:
@@ -203,8 +230,10 @@ class Reporter:
         "text, tokens_in, tokens_out, and perhaps warning, for each record of a batch."
         raise NotImplementedError
 
-    def about(self) -> dict:
-        "What is the same in all lines of this reporter; a resumed run must agree with it."
+    def about(self,
+        record:dict=None,   # of make_records; what holds for all of them when left out
+    ) -> dict:
+        "How a report is made; a resumed run must agree with it."
         prompts = dict(prompt_version=self.prompts["version"], prompts=self.prompts["digest"])
         return dict(reporter=self.name, model=self.model, revision=self.revision, settings=self.settings) | prompts
 
@@ -225,7 +254,7 @@ class Reporter:
         e = r["evidence"]
         line = dict(id=r["id"], file=r["file"], text=without_controls(said["text"]), strategy=strategy)
         line |= dict(label=r["label"], probability=e["probability"], evidence=e, prompt=prompt, seconds=seconds)
-        line |= {k: said.get(k) for k in ("tokens_in", "tokens_out")} | self.about()
+        line |= {k: said.get(k) for k in ("tokens_in", "tokens_out")} | self.about(r)
         if said.get("warning"): line["warning"] = without_controls(said["warning"])
         return _plain(line)
 
@@ -233,7 +262,7 @@ class Reporter:
 def _findings(e) -> str:
     "What is seen in the lungs, and where."
     place = e["place"]
-    if e["label"]=="normal": return "No opacity detected by the classifier at 28 × 28 pixels in either lung."
+    if e["label"]=="normal": return f"No opacity detected by the classifier at {_size(e)} pixels in either lung."
     if not place: return "What the classifier takes for an opacity; its place in the lungs is not determined."
     if place["side"]=="bilateral": return f"Opacity; its explanation is spread over {_site(place)}."
     return f"Opacity in {_site(place)}."
@@ -248,10 +277,10 @@ def _doubt(e) -> str:
     return f"{said} Human review advised: {'; '.join(r for r in reasons if r) or 'no reason given'}."
 
 # %% ../nbs/30_report.ipynb #4c90ce6b
-_LIMITS = "LIMITATIONS: Heart and mediastinum are not assessable at 28 × 28 pixels."
+_LIMITS = "LIMITATIONS: Heart and mediastinum are not assessable at {size} pixels."
 _CAUSES = ("DIFFERENTIAL: The classifier separates two classes and cannot rank causes within them; "
-           "other causes are not assessable at 28 × 28 pixels.")
-_HEART = "HEART AND MEDIASTINUM: Not assessable at 28 × 28 pixels."
+           "other causes are not assessable at {size} pixels.")
+_HEART = "HEART AND MEDIASTINUM: Not assessable at {size} pixels."
 _FORMS = dict(
     concise="{findings} {impression} {doubt}",
     structured=f"LUNG FIELDS: {{findings}}\n{_HEART}\nIMPRESSION: {{impression}} {{doubt}}",
@@ -262,8 +291,9 @@ _FORMS = dict(
 
 def _stated(e, strategy) -> str:
     "The report on one image."
-    tally = _tally(e["neighbours"]) if strategy=="retrieved" else ""
-    return _FORMS[strategy].format(findings=_findings(e), impression=_impression(e), doubt=_doubt(e), tally=tally)
+    parts = dict(findings=_findings(e), impression=_impression(e), doubt=_doubt(e), size=_size(e))
+    if strategy=="retrieved": parts["tally"] = _tally(e["neighbours"])
+    return _FORMS[strategy].format(**parts)
 
 # %% ../nbs/30_report.ipynb #56a565fm
 class EvidenceReporter(Reporter):
@@ -294,22 +324,30 @@ def read_jsonl(
     return lines, size
 
 # %% ../nbs/30_report.ipynb #d7ec3b39
-def _check_same(lines, reporter:Reporter, path) -> None:
+def _differing(line, about) -> list[str]:
+    "In what a line differs from what a reporter says of itself; a setting by its own name."
+    was, now = line.get("settings") or {}, about["settings"]
+    settings = [k for k in {**was, **now} if k not in was or k not in now or was[k]!=now[k]]
+    return [k for k,v in about.items() if k!="settings" and line.get(k)!=v] + settings
+
+def _check_same(lines, reporter:Reporter, records, path) -> None:
     "Refuse to add to reports that were made in another way; raises InputError."
-    about = json.loads(json.dumps(reporter.about()))
+    texts = {json.dumps(reporter.about(r)) for r in records}
+    ways = [json.loads(t) for t in sorted(texts)]
     for line in lines:
-        differ = [k for k,v in about.items() if line.get(k)!=v]
-        if line.get("reporter")==reporter.name and differ:
+        if line.get("reporter")!=reporter.name: continue
+        differ = min((_differing(line, way) for way in ways), key=len, default=[])
+        if differ:
             raise InputError(f"{path}: its {reporter.name} reports were made with another {differ[0]}; "
                              "use the same, or write to another file")
 
-def _begin(path:Path, reporter:Reporter, resume:bool) -> set:
+def _begin(path:Path, reporter:Reporter, records, resume:bool) -> set:
     "Reports that are done already, by reporter, strategy and id."
     if path.is_dir(): raise InputError(f"{path} is a folder; give a .jsonl file")
     if not path.exists() or not path.stat().st_size: return set()
     if not resume: raise InputError(f"{path} exists; go on with --resume, or write to another file")
     lines, size = read_jsonl(path)
-    _check_same(lines, reporter, path)
+    _check_same(lines, reporter, records, path)
     os.truncate(path, size)
     return {(l.get("reporter"), l.get("strategy"), l.get("id")) for l in lines}
 
@@ -325,7 +363,7 @@ def write_reports(
     "Write every missing report of every strategy; raises InputError, and what was written stays."
     from tqdm import tqdm
     path = Path(path)
-    done = _begin(path, reporter, resume)
+    done = _begin(path, reporter, records, resume)
     path.parent.mkdir(parents=True, exist_ok=True)
     todo = {s: [r for r in records if (reporter.name, s, r["id"]) not in done] for s in strategies}
     total = sum(map(len, todo.values()))

@@ -386,11 +386,11 @@ def reached(
 # %% ../nbs/11_train.ipynb #d1500002
 def views(
     teachers:list[Classifier],       # networks trained on the split
-    d:Xrays,                         # the training split
+    d:Xrays,                         # the training split, as fine as the finest of them, or finer
     n:int=16,                        # passes over the split
-    cfg:TrainConfig=TrainConfig(),   # how images are drawn and varied, and the seed
-) -> Xrays:                          # the augmented views; y is the teachers' mean logit, float32
-    "Augmented views of a split, each with the mean logit that teachers give to it."
+    cfg:TrainConfig=TrainConfig(),   # the student's size, how images are drawn and varied, and the seed
+) -> Xrays:                          # the augmented views at the student's size; y is the teachers' mean logit, float32
+    "Augmented views of a split, each with the mean logit that teachers give to it, every one at its own size."
     generator, bar = torch.Generator(), Progress(n, "augmented views")
     x, z = [], []
     for e in range(n):
@@ -398,34 +398,41 @@ def views(
         torch.manual_seed(seed)
         generator.manual_seed(seed)
         for b,_ in _loader(d, cfg, generator):
-            x.append((255*_varied(b, cfg)).round().byte())
-            z.append(_mean_logit(teachers, x[-1].float()/255, cfg))
+            at = _at_sizes(b, {cfg.size, *(t.size for t in teachers)}, cfg)
+            x.append(at[cfg.size])
+            z.append(_mean_logit(teachers, at, cfg))
         bar.update(f"{sum(map(len, x)):,} images")
     bar.close()
     return Xrays(torch.cat(x).squeeze(1).numpy(), torch.cat(z).numpy(), d.source, "train")
 
 # %% ../nbs/11_train.ipynb #d1500003
+def _at_sizes(x:torch.Tensor, sizes:set, cfg:TrainConfig) -> dict:
+    "size → (n, 1, size, size) uint8: one and the same draw of crops and changes, at each size."
+    drawn = torch.get_rng_state()
+    def at(size):
+        torch.set_rng_state(drawn)
+        return (255*_varied(x, replace(cfg, size=size))).round().byte()
+    return {size: at(size) for size in sorted(sizes)}
+
 @torch.inference_mode()
-def _mean_logit(teachers:list[Classifier], x:torch.Tensor, cfg:TrainConfig) -> torch.Tensor:
-    "The mean logit of networks in evaluation mode, (n,) float32."
+def _mean_logit(teachers:list[Classifier], at:dict, cfg:TrainConfig) -> torch.Tensor:
+    "The mean logit of networks in evaluation mode, (n,) float32, of images at each one's size."
     device = next(teachers[0].parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=_bf16(cfg.precision)):
-        z = [t(x.to(device)).float() for t in teachers]
+        z = [t(at[t.size].float().to(device)/255).float() for t in teachers]
     return torch.stack(z).mean(0).cpu()
 
 # %% ../nbs/11_train.ipynb #d1500004
 def distil(
-    teachers:list[Classifier],       # of one kind; the student begins as the first of them
-    seen:Xrays,                      # their `views`
+    start:Classifier,                # the student begins as this network, mostly one of the teachers
+    seen:Xrays,                      # the teachers' `views`, at its size
     val:Xrays,                       # the validation split
     cfg:TrainConfig=TrainConfig(),   # the student's seed, precision and what else the method does not set
     out:str|Path="runs/distilled",   # folder for model.safetensors, history.json and checkpoint.pt
     resume:bool=False,               # go on from out/checkpoint.pt if it is there
     overwrite:bool=False,            # replace the run that `out` holds
 ) -> Classifier:                     # the averaged weights, in evaluation mode
-    "Teach one network the mean of several, in one pass; raises InputError when they are not of one kind."
-    if any(t.config!=teachers[0].config for t in teachers):
-        raise InputError("the teachers differ in model or image size; take networks of one kind")
-    kind = {k: teachers[0].config[k] for k in ("model", "size", "image_size")}
+    "Teach one network the mean of several, in one pass."
+    kind = {k: start.config[k] for k in ("model", "size", "image_size")}
     cfg = replace(cfg, **kind, pretrained="no", epochs=1, lr=1e-3, loss="logit", crop=0., balanced=False, augment=False)
-    return train({"train": seen, "val": val}, cfg, out, resume, teachers[0], overwrite)
+    return train({"train": seen, "val": val}, cfg, out, resume, start, overwrite)

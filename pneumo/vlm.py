@@ -13,13 +13,15 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from .explain import enlarge
 from .image import InputError, data_uri
-from .report import EvidenceReporter, Reporter, without_controls
+from .report import EvidenceReporter, Reporter, fill_prompt, without_controls
 
 # %% ../nbs/34_vlm.ipynb #7a73d11c
 _RESAMPLING = ("nearest", "bilinear", "bicubic", "lanczos")
+_SIDE = 896   # of MedGemma, and of a model that does not say what it takes
 
 class ImageReporter(Reporter):
     "What the reporters share that look at the image."
@@ -29,27 +31,55 @@ class ImageReporter(Reporter):
         max_new_tokens:int=300,    # longest report
         temperature:float=0.,      # 0 = greedy, one image one answer
         seed:int=0,                # of sampling; unused when greedy
-        size:int=448,              # the image is enlarged to so many pixels per side
-        resampling:str="bicubic",  # nearest | bilinear | bicubic | lanczos
+        side:int=None,             # a film has at most so many pixels per side; 28 shows thumbnails only
+        size:int=448,              # a thumbnail is enlarged to so many pixels per side
+        resampling:str="bicubic",  # nearest | bilinear | bicubic | lanczos, of thumbnails
     ):
         super().__init__(prompts)
         if resampling not in _RESAMPLING:
             raise InputError(f"unknown resampling {resampling!r}; use {', '.join(_RESAMPLING)}")
-        if not 28 <= size <= 2048: raise InputError(f"size {size} is not between 28 and 2048 pixels")
+        side = side or _SIDE
+        for name,pixels in dict(side=side, size=size).items():
+            if not 28 <= pixels <= 2048: raise InputError(f"{name} {pixels} is not between 28 and 2048 pixels")
         if temperature<0: raise InputError("temperature cannot be negative")
         if max_new_tokens<1: raise InputError("max_new_tokens must be at least 1")
         self.model = model
-        self.settings = dict(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, size=size,
+        self.settings = dict(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, side=side, size=size,
                              resampling=resampling)
 
+    def about(self, record=None) -> dict:
+        about = super().about()
+        if record is None: return about
+        image = "film" if self._is_film(record) else "thumbnail"
+        return about | {"settings": self.settings | {"image": image}}
+
+    def prompt(self, record, strategy) -> str:
+        film = self._film(record).size if self._is_film(record) else None
+        return fill_prompt(self.prompts, strategy, record["evidence"], film)
+
     def image(self, record):
-        "The image as the model sees it."
-        return enlarge(record["x"], self.settings["size"], self.settings["resampling"]).convert("RGB")
+        "The image as the model sees it: grey levels in three equal channels, square."
+        if self._is_film(record): return _square(self._film(record)).convert("RGB")
+        return enlarge(record["film"].reduced(), self.settings["size"], self.settings["resampling"]).convert("RGB")
+
+    def _is_film(self, record) -> bool:
+        "Does the model see more than 28 pixels of this one?"
+        return min(self.settings["side"], max(record["film"].pixels.shape)) > 28
+
+    def _film(self, record) -> Image.Image:
+        "The whole radiograph, reduced to what the model takes."
+        im = Image.fromarray(record["film"].pixels)
+        im.thumbnail((self.settings["side"],)*2)
+        return im
 
     def seed_of(self, record, strategy) -> int:
         "One seed per report, whatever was drawn before it."
         text = f"{self.settings['seed']} {strategy} {record['id']}"
         return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) >> 1
+
+def _square(im:Image.Image) -> Image.Image:
+    "An image in the middle of a black square."
+    return ImageOps.pad(im, (max(im.size),)*2)
 
 # %% ../nbs/34_vlm.ipynb #d4875c52
 def _access_help(model:str, error:Exception) -> str:
@@ -108,35 +138,59 @@ def _length(tokens, net) -> tuple[int, bool]:
     return int(at[0])+1, True
 
 # %% ../nbs/34_vlm.ipynb #c2d00022
+_THOUGHT = re.compile(r"\s*(?:<unused94>|<think>).*?(?:<unused95>|</think>|\Z)", re.S)
+
+def _after_thought(text:str) -> tuple[str,bool]:
+    "What a model says after it has thought, and whether it thought."
+    text = without_controls(text)
+    thought = _THOUGHT.match(text)
+    return text[thought.end() if thought else 0:].strip(), bool(thought)
+
 def _warning(
-    text:str,         # the report
-    limit:int=None,   # tokens after which it was cut off; None when the model ended it
-    notes:list=(),    # what else there is to say
+    text:str,            # the report
+    limit:int=None,      # tokens after which it was cut off; None when the model ended it
+    thought:bool=False,  # did the model think before it answered?
+    notes:list=(),       # what else there is to say
 ) -> str|None:
     "What is odd about a model's answer, in one line."
+    only = ["it only thought; allow it more tokens"] if thought and not text else []
     cut = [f"cut off at {limit} tokens"] if limit else []
-    empty = [] if text.strip() else ["no report: the model's answer is empty"]
-    return "; ".join([*notes, *cut, *empty]) or None
+    empty = [] if text else ["no report: the model's answer is empty"]
+    return "; ".join([*notes, *only, *cut, *empty]) or None
+
+# %% ../nbs/34_vlm.ipynb #a16v0011
+def _own_side(processor) -> int:
+    "Pixels a side of the images that a model takes; 896 when its processor does not say."
+    size = getattr(getattr(processor, "image_processor", None), "size", None)
+    if not hasattr(size, "get"): return _SIDE
+    told = (size.get(k) for k in ("height", "longest_edge", "shortest_edge"))
+    side = next((n for n in told if n), _SIDE)
+    if side > 4096: side = side**.5   # a number of pixels
+    return int(min(side, 2048))
 
 # %% ../nbs/34_vlm.ipynb #d4875c5m
+_MEDGEMMA = "google/medgemma-1.5-4b-it"
+
 class VlmReporter(ImageReporter):
     "A vision-language model of transformers."
     def __init__(self,
-        model:str="google/medgemma-4b-it",  # hub name, or a folder of save_pretrained
-        revision:str=None,                  # branch, tag or commit on the hub
-        batch_size:int=4,                   # reports at a time when greedy
-        four_bit:bool=False,                # 4-bit weights; needs a CUDA GPU and bitsandbytes
-        device:str=None,                    # cuda, mps or cpu; the best one here when left out
-        **kw,                               # see ImageReporter
+        model:str=_MEDGEMMA,  # hub name, or a folder of save_pretrained
+        revision:str=None,    # branch, tag or commit on the hub
+        batch_size:int=4,     # reports at a time when greedy
+        four_bit:bool=False,  # 4-bit weights; needs a CUDA GPU and bitsandbytes
+        device:str=None,      # cuda, mps or cpu; the best one here when left out
+        side:int=None,        # of a film, see ImageReporter; what the model takes when left out
+        **kw,                 # see ImageReporter
     ):
         import torch
         from importlib.metadata import version
-        super().__init__(model, **kw)
+        super().__init__(model, side=side, **kw)
         best, dtype = _device_and_dtype()
         self.device, self.name = device or best, f"vlm:{model}"
         if self.device!=best: dtype = torch.float32
         self.batch_size = 1 if self.settings["temperature"] else batch_size
         self.processor, self.net = _load_vlm(model, revision, dtype, four_bit, self.device)
+        self.settings["side"] = side or _own_side(self.processor)
         self.revision = getattr(self.net.config, "_commit_hash", None) or revision
         self.settings |= dict(dtype=str(dtype).removeprefix("torch."), four_bit=four_bit, device=self.device,
                               batch_size=self.batch_size, transformers=version("transformers"))
@@ -162,8 +216,9 @@ class VlmReporter(ImageReporter):
     def _answer(self, text, tokens, mask) -> dict:
         "One report, its tokens counted."
         n, ended = _length(tokens, self.net)
-        warning = _warning(text, None if ended else self.settings["max_new_tokens"])
-        return dict(text=text.strip(), tokens_in=int(mask.sum()), tokens_out=n, warning=warning)
+        text, thought = _after_thought(text)
+        warning = _warning(text, None if ended else self.settings["max_new_tokens"], thought)
+        return dict(text=text, tokens_in=int(mask.sum()), tokens_out=n, warning=warning)
 
     def _sampling(self) -> dict:
         "How the network chooses its tokens, and how many."
@@ -267,22 +322,21 @@ _INSTEAD = dict(max_tokens="max_completion_tokens", temperature=None, seed=None)
 _TODO = {401: "set OPENAI_API_KEY to a key that it takes", 403: "this key may not ask it",
          429: "too many requests, or no credit: wait and go on with --resume"}
 
-def _notes(message, ends, said, refusal, refused) -> list[str]:
+def _notes(ends, said, refusal, refused) -> list[str]:
     "What is odd about an answer."
     notes = [f"the model refuses {k}: sent {f'as {_INSTEAD[k]}' if _INSTEAD[k] else 'without'}" for k in refused]
     if ends=="content_filter": notes.append("stopped by the server's filter")
-    if said: return notes
-    if refusal: notes.append("the model refuses to report")
-    if any(_text_of(message.get(k)) for k in ("reasoning_content", "reasoning")):
-        notes.append("it only thought (reasoning_content); allow it more tokens")
+    if refusal and not said: notes.append("the model refuses to report")
     return notes
 
 def _report(choice, limit, refused) -> dict:
     "A report from the first choice of a chat completion, with what is odd about it."
     message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
-    said, refusal = _text_of(message.get("content", choice.get("text"))), _text_of(message.get("refusal"))
+    said, thought = _after_thought(_text_of(message.get("content", choice.get("text"))))
+    thought = thought or any(_text_of(message.get(k)) for k in ("reasoning_content", "reasoning"))
+    refusal = _text_of(message.get("refusal"))
     ends, used, text = choice.get("finish_reason"), choice["usage"], said or refusal
-    warning = _warning(text, limit if ends=="length" else None, _notes(message, ends, said, refusal, refused))
+    warning = _warning(text, limit if ends=="length" else None, thought, _notes(ends, said, refusal, refused))
     tokens = dict(tokens_in=used.get("prompt_tokens"), tokens_out=used.get("completion_tokens"))
     return dict(text=text, **tokens, warning=warning)
 
@@ -371,7 +425,7 @@ class ServerReporter(ImageReporter):
 
 # %% ../nbs/34_vlm.ipynb #30c8634b
 def create_reporter(
-    name:str="evidence",   # evidence | vlm:HUB NAME OR FOLDER | vlm (MedGemma) | openai:MODEL
+    name:str="evidence",   # evidence | vlm:HUB NAME OR FOLDER | vlm (MedGemma 1.5) | openai:MODEL
     **options,             # of EvidenceReporter, VlmReporter or ServerReporter
 ) -> Reporter:
     "A reporter by name; raises InputError for an unknown one."
@@ -380,4 +434,4 @@ def create_reporter(
     if kind=="vlm": return VlmReporter(**({"model": model} if model else {}), **options)
     if kind=="openai" and model: return ServerReporter(model, **options)
     raise InputError(f"unknown reporter {name!r}; use evidence, "
-                     "vlm:google/medgemma-4b-it (or another model or folder), or openai:MODEL")
+                     f"vlm:{_MEDGEMMA} (or another model or folder), or openai:MODEL")
