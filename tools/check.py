@@ -17,6 +17,7 @@ TIMEOUT = 600  # seconds for one cell
 
 # Small parameters of the notebooks, beside `out`, which every notebook with a number has.
 PARAMETERS = {
+    "04_patients": dict(n_boot=100),
     "12_evaluate": dict(n_boot=100),
     "16_explain": dict(epochs=1, limit=256, seeds28=1, seeds64=1, many=20, n_real=20),
     "20_embed": dict(n_query=5),
