@@ -92,8 +92,8 @@ def read_report(
 # %% ../nbs/32_audit.ipynb #a1100091
 _LABELS = {"0": 0, "1": 1, "normal": 0, "pneumonia": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
 _NAME, _TEXT = (str, int, float, type(None)), (str, type(None))
-_TYPES = dict(text=(str, bytes, type(None)), id=_NAME, file=_TEXT, reporter=_NAME, strategy=_NAME, prompt=_TEXT,
-              evidence=(dict, type(None)))   # what a record may hold
+_TYPES = dict(text=(str, bytes, type(None)), id=_NAME, file=_TEXT, patient=_NAME, reporter=_NAME, strategy=_NAME,
+              prompt=_TEXT, evidence=(dict, type(None)))   # what a record may hold
 
 def _number(text):
     "A number that a float can hold; raises ValueError for NaN, infinity and beyond."
@@ -173,20 +173,23 @@ def _interval(value, draws, trials=None):
     if not np.isfinite(value): return None
     draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, [.025, .975]) if len(draws) else (value, value)
-    if trials and low==high==value:
+    if trials and max(abs(low-value), abs(high-value)) < 1e-12:
         slack = 1 - .025**(1/trials)
-        if value==1: low = 1-slack
-        if value==0: high = slack
+        if value > 1-1e-12: low = 1-slack
+        if value < 1e-12: high = slack
     return dict(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
 
-def _weights(y, n_boot, seed):
-    "Blocks of bootstrap weights: within classes where both are known throughout, else over all reports."
+def _patients(reports):
+    "Whose each report is, one whose patient is not known its own; None where no patient is known."
     import numpy as np
+    named = [r.get("patient") for r in reports]
+    if set(named) <= {None}: return None
+    return np.array([f"report {i}" if v is None else f"patient {v}" for i,v in enumerate(named)])
+
+def _weights(y, n_boot, seed, groups):
+    "Blocks of bootstrap weights: within classes where both are known throughout, else over all reports."
     from pneumo.evaluate import resamples
-    if set(y)=={0,1}: return resamples(y, n_boot, seed)
-    rng, n, block = np.random.default_rng(seed), len(y), max(1, 2**22//len(y))
-    sizes = [min(block, n_boot-i) for i in range(0, n_boot, block)]
-    return (rng.multinomial(n, np.full(n, 1/n), size=size).astype(float) for size in sizes)
+    return resamples(y if set(y)=={0,1} else 0*y, n_boot, seed, groups)
 
 def _all_metrics(claim, y, z, each, w):
     "Every metric of the summary, for each row of weights."
@@ -198,28 +201,34 @@ def _all_metrics(claim, y, z, each, w):
     return dict(_score(claim, y, w), **agree, decided=c[:,:2].sum(1)/n, **shares,
                 constant_index=constant_index(c, counts(y, 2)), **{f"{k}_per_report": w@v/n for k,v in each.items()})
 
-def _trials(y, suffix=""):
-    "How many reports a rate is out of, for the exact limits."
-    n = dict(sensitivity=int((y==1).sum()), specificity=int((y==0).sum()))
+def _trials(y, groups, suffix=""):
+    "How many reports, or patients, a rate is out of, for the exact limits."
+    import numpy as np
+    def count(on): return int(on.sum()) if groups is None else len(np.unique(groups[on]))
+    n = dict(sensitivity=count(y==1), specificity=count(y==0))
     return {f"{k}{suffix}": v for k,v in (n | dict(balanced_accuracy=min(n.values()))).items()}
 
 def summarise(
-    reports:list[dict],   # of `audit`: claim, label, decision, unsupported, …
+    reports:list[dict],   # of `audit`: claim, label, decision, patient, unsupported, …
     n_boot:int=2000,      # bootstrap resamples
     seed:int=0,           # of the resampling
-) -> dict:                # n, claims, and metric → value, low, high (or None)
+) -> dict:                # n, labelled, patients, claims, and metric → value, low, high (or None)
     "One reporter under one strategy, with 95 % intervals."
     import numpy as np
+    from pneumo.evaluate import patient_count
     claim, n = np.array([CLAIMS.index(r["claim"]) for r in reports]), len(reports)
     y, z = (np.array([-1 if r.get(k) is None else r[k] for r in reports]) for k in ("label", "decision"))
     each = {k: np.array([len(r[k]) for r in reports], float) for k in ("unsupported", "contradictions")}
     each["words"] = np.array([r["words"] for r in reports], float)
     value = _all_metrics(claim, y, z, each, np.ones((1, n)))
-    draws = [_all_metrics(claim, y, z, each, w) for w in _weights(y, n_boot, seed)]
-    trials = _trials(y) | _trials(z, "_classifier") | {k: n for k in value if k.startswith(("share", "decided"))}
+    groups = _patients(reports)
+    patients = patient_count(groups)
+    draws = [_all_metrics(claim, y, z, each, w) for w in _weights(y, n_boot, seed, groups)]
+    shares = {k: patients or n for k in value if k.startswith(("share", "decided"))}
+    trials = _trials(y, groups) | _trials(z, groups, "_classifier") | shares
     metrics = {k: _interval(v[0], np.concatenate([d[k] for d in draws]), trials.get(k)) for k,v in value.items()}
     claims = {c: int((claim==i).sum()) for i,c in enumerate(CLAIMS)}
-    return dict(n=n, labelled=int((y>=0).sum()), claims=claims, **metrics)
+    return dict(n=n, labelled=int((y>=0).sum()), patients=patients, claims=claims, **metrics)
 
 # %% ../nbs/32_audit.ipynb #a1100098
 def holm(
@@ -231,27 +240,43 @@ def holm(
     steps = np.maximum.accumulate((m-np.arange(m))*np.asarray(p, float)[order]).clip(max=1)
     return steps[np.argsort(order)].tolist()
 
-def _mcnemar(a, b):
-    "What just one of two strategies got right of the images that both saw; a and b say of each whether it was right."
+def _sign_test(differences):
+    "Exact two-sided p-value of a sum of whole numbers whose signs are random under the null hypothesis."
+    import numpy as np
     from scipy.stats import binomtest
-    both = a.keys() & b.keys()
-    only_a, only_b = sum(a[k]>b[k] for k in both), sum(b[k]>a[k] for k in both)
-    p = binomtest(only_a, only_a+only_b).pvalue if only_a+only_b else 1
-    return dict(n=len(both), only_a=only_a, only_b=only_b, difference=(only_a-only_b)/max(len(both), 1), p=float(p))
+    d = np.array([v for v in differences if v], int)
+    if not len(d): return 1.
+    if abs(d).max()==1: return float(binomtest(int((d>0).sum()), len(d)).pvalue)
+    chance = np.ones(1)   # of each sum from -total to total
+    for v in abs(d): chance = (np.pad(chance, (0, 2*v)) + np.pad(chance, (2*v, 0)))/2
+    sums = np.arange(len(chance)) - abs(d).sum()
+    return float(min(chance[abs(sums)>=abs(d.sum())].sum(), 1))
+
+def _mcnemar(a, b, patient):
+    """What just one of two strategies got right of the images that both saw.
+
+    `a` and `b` say of each image whether it was right, `patient` whose it is."""
+    both, of_patient = a.keys() & b.keys(), {}
+    gap = {k: int(a[k])-int(b[k]) for k in both}
+    for k,v in gap.items(): of_patient[patient[k]] = of_patient.get(patient[k], 0) + v
+    only_a, only_b = sum(v>0 for v in gap.values()), sum(v<0 for v in gap.values())
+    difference = (only_a-only_b)/max(len(both), 1)
+    return dict(n=len(both), only_a=only_a, only_b=only_b, difference=difference, p=_sign_test(of_patient.values()))
 
 def compare_strategies(
     reports:list[dict],   # of `audit`
 ) -> list[dict]:          # reporter, a, b, n, only_a, only_b, difference, p, p_holm, against
-    "McNemar's exact test for each pair of strategies of a reporter, Holm-corrected over all pairs."
+    "McNemar's exact test, over patients where they are known, for each pair of strategies; Holm-corrected over all."
     against = "label" if any(r.get("label") is not None for r in reports) else "classifier"
-    right, out = {}, []
+    right, patient, out = {}, {}, []
     for r in reports:
-        y = r.get("label" if against=="label" else "decision")
+        y, image = r.get("label" if against=="label" else "decision"), r.get("file") or r["id"]
         by = right.setdefault(r["reporter"], {})
-        if y is not None: by.setdefault(r["strategy"], {})[r.get("file") or r["id"]] = r["claim"]==CLAIMS[y]
+        if y is not None: by.setdefault(r["strategy"], {})[image] = r["claim"]==CLAIMS[y]
+        patient[image] = ("image", image) if r.get("patient") is None else ("patient", r["patient"])
     for reporter,by in right.items():
         for a,b in combinations(by, 2):
-            out.append(dict(reporter=reporter, a=a, b=b, against=against, **_mcnemar(by[a], by[b])))
+            out.append(dict(reporter=reporter, a=a, b=b, against=against, **_mcnemar(by[a], by[b], patient)))
     out = [r for r in out if r["n"]]
     return [r | dict(p_holm=q) for r,q in zip(out, holm([r["p"] for r in out]))]
 
@@ -268,9 +293,15 @@ def _audited(r, threshold):
     cut = _probability(evidence.get("threshold"))
     decision = None if p is None else int(p>=(threshold if cut is None else cut))
     names = {k: str(r[k]) if r.get(k) not in (None, "") else "unnamed" for k in ("reporter", "strategy")}
-    warning = {k: r[k] for k in ("warning",) if k in r}
+    names |= {k: r[k] for k in ("warning",) if k in r}
     return dict(id=r.get("id"), **read_report(r.get("text"), evidence, r.get("prompt")), file=r.get("file"),
-                label=truth_of(r.get("label")), probability=p, decision=decision, **names, **warning)
+                patient=r.get("patient"), label=truth_of(r.get("label")), probability=p, decision=decision, **names)
+
+def _number_patients(reports):
+    "Patients become numbers, in the order of their first report: whose films belong together is told, and no name."
+    known = {}
+    for r in reports:
+        if r.get("patient") is not None: r["patient"] = known.setdefault(str(r["patient"]), len(known))
 
 def _group_summary(reports, n_boot, seed):
     "One reporter under one strategy: names, metrics, and how many unsupported details there are of each kind."
@@ -290,6 +321,7 @@ def audit(
     from tqdm import tqdm
     bar = tqdm(records, desc="audit", disable=None if progress else True, leave=False)
     reports = [_audited({"id": str(n), **r}, threshold) for n,r in enumerate(bar)]
+    _number_patients(reports)
     good, groups = [r for r in reports if "error" not in r], {}
     for r in good: groups.setdefault((r["reporter"], r["strategy"]), []).append(r)
     summary = dict(groups=[_group_summary(rs, n_boot, seed) for rs in groups.values()],

@@ -79,7 +79,7 @@ _TIGHT = 1.4
 
 def _crop_caution(film:Radiograph, label:str) -> str:
     "A sentence where the answer is pneumonia and the film is cropped as tightly as pneumonias are; else an empty one."
-    h,w = film.shape
+    h,w = film.pixels.shape
     if label!="pneumonia" or min(h, w) < 29 or w < _TIGHT*h: return ""
     return ("The film is cropped tightly at top and bottom, as two of three pneumonias and one of ten normals in "
             "training were. This network takes a tight crop for pneumonia, so the answer may rest on the crop.")
@@ -190,7 +190,7 @@ def _about(model, prevalence, opened, missing) -> dict:
                 version=version("pneumo"),
                 weights=f"{model.config['model']} for {model.size} × {model.size} pixels",
                 prevalence=prevalence or .5,
-                population=_CHILDREN if trained=="PneumoniaMNIST" else Path(trained).name,
+                population=_CHILDREN if trained.startswith("PneumoniaMNIST") else Path(trained).name,
                 level=record.get("level"),
                 similar_source=index and Path(index["source"]).name,
                 similar_missing=missing,
@@ -251,13 +251,16 @@ def _with_map(im:Image.Image, heat) -> Image.Image:
 
 # %% ../nbs/33_case.ipynb #b1200033
 def _case_images(c) -> dict:
-    "The images of one page as data URIs: xray, small, heat, similar; the file's size, and how much of it no network sees, in %."
+    "The images of one page as data URIs: xray, small, heat, similar; the file's size, and how much no network sees, in %."
     arrays, size = c["arrays"], c["classifier"]["size"]
     film, similar = arrays["film"], arrays["similar"]
-    im, (h,w) = _readable(film.pixels), film.shape
+    im = _readable(film.pixels)
+    height, width = film.shape
+    short, long = sorted(film.pixels.shape)
     return dict(xray=data_uri(im, "JPEG"),
-                size=f"{w} × {h}",
-                unseen=round(100 - 100*min(w, h)/max(w, h)),
+                size=f"{width} × {height}",
+                enlarged=max(im.size) > long,
+                unseen=round(100 - 100*short/long),
                 small=data_uri(enlarge(film.reduced(size))),
                 heat=data_uri(_with_map(im, arrays["heat"]), "JPEG"),
                 similar=[None if n is None else data_uri(enlarge(n, 168), "JPEG") for n in similar])

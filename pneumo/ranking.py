@@ -20,7 +20,7 @@ from PIL import Image
 from .captions import QUERIES
 from .data import CLASSES, PHANTOM_BANNER, Xrays, atomic
 from .embed import Encoder, create_encoder, embed, shown_encoder
-from .evaluate import percentile_interval, resamples
+from .evaluate import patient_count, patients_of, percentile_interval, resamples
 from .image import DISCLAIMER, InputError, data_uri
 from .plots import COLORS, LINES, noted, stamp
 from .search import result_image
@@ -52,32 +52,34 @@ def ranking_metrics(
     return m
 
 # %% ../nbs/26_ranking.ipynb #fa22b4c2
-def _with_macro(by_group:dict) -> dict:
+def _with_macro(by_part:dict) -> dict:
     "The mean of the two classes beside them; all queries first, as the names of the results have it."
-    macro = (by_group["normal"]+by_group["pneumonia"])/2
-    return {"": by_group[""], "macro": macro, **{c: by_group[c] for c in CLASSES}}
+    macro = (by_part["normal"]+by_part["pneumonia"])/2
+    return {"": by_part[""], "macro": macro, **{c: by_part[c] for c in CLASSES}}
 
 def with_intervals(
     per_query:dict,           # of `ranking_metrics`
     y:np.ndarray,             # (q,) label of each query
     n_boot:int=2000,          # resamples of the queries
     seed:int=0,               # of the resampling
+    groups=None,              # (q,) patient of each query image; each its own if None
 ) -> dict:                    # name → value, low, high; also `macro_name`, `normal_name`, `pneumonia_name`
     "Means over queries and over classes, with 95 % bootstrap intervals."
     v = np.stack(list(per_query.values()), 1)
-    groups = {"": np.full(len(y), True), **{c: y==i for i,c in enumerate(CLASSES)}}
-    draws = {g: [] for g in groups}
-    for w in resamples(y, n_boot, seed):
-        for g,on in groups.items():
+    parts = {"": np.full(len(y), True), **{c: y==i for i,c in enumerate(CLASSES)}}
+    draws = {g: [] for g in parts}
+    for w in resamples(y, n_boot, seed, groups):
+        for g,on in parts.items():
             drawn = w[:,on]
             draws[g].append(drawn@v[on] / drawn.sum(1, keepdims=True))
     draws = _with_macro({g: np.concatenate(d) for g,d in draws.items()})
-    value = _with_macro({g: v[on].mean(0) for g,on in groups.items()})
+    value = _with_macro({g: v[on].mean(0) for g,on in parts.items()})
+    trials = patient_count(groups) or len(y)
     result = {}
     for g in value:
         for name,mean,drawn in zip(per_query, value[g], draws[g].T):
             key = f"{g}_{name}" if g else name
-            result[key] = percentile_interval(mean, drawn, len(y))
+            result[key] = percentile_interval(mean, drawn, trials)
     return result
 
 # %% ../nbs/26_ranking.ipynb #db43da66
@@ -98,11 +100,12 @@ def evaluate_images(
     gallery:tuple=None,           # vectors and labels to search in; the other queries when None
     ks=(1,5,10),                  # cut-offs
     n_boot:int=2000,              # resamples
+    groups=None,                  # (q,) patient of each query; each its own if None
 ) -> dict:                        # of `with_intervals`
     "Image→image retrieval by exact search."
     if gallery is None: each = ranking_metrics(_ranked(_to_others(e), y, y), ks, len(y)-1)
     else: each = ranking_metrics(_ranked(e@gallery[0].T, gallery[1], y), ks)
-    return with_intervals(each, y, n_boot)
+    return with_intervals(each, y, n_boot, groups=groups)
 
 # %% ../nbs/26_ranking.ipynb #s09g
 def evaluate_chance(
@@ -111,6 +114,7 @@ def evaluate_chance(
     ks=(1,5,10),                  # cut-offs
     n_boot:int=2000,              # resamples
     draws:int=20,                 # random rankings, averaged
+    groups=None,                  # (q,) patient of each query; each its own if None
 ) -> dict:                        # of `with_intervals`
     "What rankings drawn at random give."
     rng, inside = np.random.default_rng(0), y_gallery is None
@@ -122,7 +126,7 @@ def evaluate_chance(
         return ranking_metrics(_ranked(s, g, y), ks, depth)
     runs = [once() for _ in range(draws)]
     mean = {k: np.mean([r[k] for r in runs], 0) for k in runs[0]}
-    return with_intervals(mean, y, n_boot)
+    return with_intervals(mean, y, n_boot, groups=groups)
 
 # %% ../nbs/26_ranking.ipynb #dea2ff62
 def _kept_queries() -> list[dict]:
@@ -157,8 +161,9 @@ def _with_baselines(encoders) -> list[Encoder]:
 
 def _chance(protocol:str, q:Xrays, g:Xrays, ks, n_boot) -> dict:
     "The row of chance of one protocol."
-    if protocol=="inside": return evaluate_chance(q.y, None, ks, n_boot)
-    if protocol=="gallery": return evaluate_chance(q.y, g.y, ks, n_boot)
+    over = dict(n_boot=n_boot, groups=patients_of(q))
+    if protocol=="inside": return evaluate_chance(q.y, None, ks, **over)
+    if protocol=="gallery": return evaluate_chance(q.y, g.y, ks, **over)
     return evaluate_chance(_label_indices(_kept_queries()), q.y, ks, n_boot)
 
 def benchmark_encoders(
@@ -171,11 +176,12 @@ def benchmark_encoders(
 ) -> dict:                        # protocol → encoder → of `with_intervals`
     "Retrieval by every encoder under every protocol."
     q, g = splits["test"], splits["train"]
+    over = dict(n_boot=n_boot, groups=patients_of(q))
     res = {p: {"chance": _chance(p, q, g, ks, n_boot)} for p in protocols}
     for enc in _with_baselines(encoders):
         e = embed(enc, q.x, cache)
-        measure = dict(inside=lambda: evaluate_images(e, q.y, None, ks, n_boot),
-                       gallery=lambda: evaluate_images(e, q.y, (embed(enc, g.x, cache), g.y), ks, n_boot),
+        measure = dict(inside=lambda: evaluate_images(e, q.y, None, ks, **over),
+                       gallery=lambda: evaluate_images(e, q.y, (embed(enc, g.x, cache), g.y), ks, **over),
                        text=lambda: evaluate_texts(enc, e, q.y, None, ks, n_boot)[0])
         for p in protocols:
             if p!="text" or enc.has_words: res[p][enc.name] = measure[p]()

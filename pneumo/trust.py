@@ -197,15 +197,23 @@ def bootstrap_maps(
     y:np.ndarray,          # (n,) labels
     n_boot:int=200,        # resamples
     seed:int=0,            # of the resampling
+    groups=None,           # (n,) patient of each image; each image its own if None
 ) -> np.ndarray:           # (n_boot, 2) slope and intercept
-    "Calibration maps of resampled images, for the interval of a prediction."
+    "Calibration maps of resampled patients, for the interval of a prediction."
     z, y = np.atleast_2d(z), np.asarray(y).astype(int)
     rng = np.random.default_rng(seed)
-    classes = [np.flatnonzero(y==c) for c in (0,1)]
+    classes = [_by_patient(np.flatnonzero(y==c), groups) for c in (0,1)]
     def resampled():
-        i = np.concatenate([rng.choice(c, len(c)) for c in classes])
+        drawn = [c[i] for c in classes for i in rng.choice(len(c), len(c))]
+        i = np.concatenate(drawn)
         return tuple(fit_calibration(z[:,i], y[i]).values())
     return np.array([resampled() for _ in range(n_boot)])
+
+def _by_patient(where, groups) -> list[np.ndarray]:
+    "Positions of images, those of one patient together."
+    if groups is None: return [where[i:i+1] for i in range(len(where))]
+    whose = np.asarray(groups)[where]
+    return [where[whose==name] for name in dict.fromkeys(whose)]
 
 def _interval(z, record) -> tuple[np.ndarray,np.ndarray]:
     "Lower and upper calibrated score, 95 %, never excluding the prediction itself."
@@ -386,7 +394,7 @@ def risk_coverage(
 
 def keep_threshold(
     y, p,                  # (n,) labels and probabilities
-    risk:float=.005,       # error allowed among the images that are kept
+    risk:float=.01,        # error allowed among the images that are kept
     w=None,                # (n,) weights
 ) -> float:                # keep an image when |calibrated score| is at least this
     "The least confidence at which an image is kept rather than referred."
@@ -431,7 +439,7 @@ def fit_trust(
     train:Xrays,           # whose population an image is compared with
     val:Xrays,             # everything else, from the patients that `train` does not hold; of the model's size or finer
     level:float=.98,       # of the prediction sets
-    risk:float=.005,       # error allowed among images that are not referred
+    risk:float=.01,        # error allowed among images that are not referred
     draws:int=8,           # perturbed copies of each validation image
     n_boot:int=200,        # resamples of the calibration map
     seed:int=0,            # of perturbations, resamples and folds
@@ -448,7 +456,7 @@ def fit_trust(
     p = to_proba(fit["slope"]*zs.ravel() + fit["intercept"])
     w = np.tile(prior_weights(val.y), draws)
     keep = keep_threshold(np.tile(val.y, draws), p, risk, w)
-    maps = bootstrap_maps(zs, val.y, n_boot, seed).round(4).tolist()
+    maps = bootstrap_maps(zs, val.y, n_boot, seed, (val.attrs or {}).get("patient")).round(4).tolist()
     scores = {c: s.round(4).tolist() for c,s in class_scores(z.ravel(), np.tile(val.y, len(z))).items()}
     crop = crop if val.x.shape[1] > model.size else 0.
     return dict(**fit, maps=maps, scores=scores, level=level, keep=keep, risk=risk, images=len(val), crop=crop,
