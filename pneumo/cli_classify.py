@@ -235,6 +235,7 @@ def evaluate(
 
     `pneumo evaluate --weights runs/seed_0/model.safetensors --out runs/seed_0 --json`
     """
+    from pneumo.evaluate import drawn_text, patients_of
     from pneumo.image import InputError
     from pneumo.model import WEIGHTS, shipped_model
     from pneumo.trust import probabilities
@@ -242,7 +243,7 @@ def evaluate(
     model = chosen_network(weights, size) or shipped_model()
     splits = _measured(data, weights or WEIGHTS, model.size)
     d = splits[split]
-    say(f"measuring on {len(d)} images and {n_boot} resamples of them")
+    say(f"measuring on {len(d)} images and {n_boot} resamples of {drawn_text(len(d), patients_of(d))}")
     p = probabilities(model, d.x)  # as `predict` says them
     _report(d, p, splits["train"], str(weights or "shipped"), threshold, n_boot, out, as_json)
 
@@ -267,28 +268,32 @@ def _measured(data:str, weights:Path, size:int) -> dict:
 def _report(d, p, train, weights, threshold, n_boot, out, as_json) -> None:
     "Metrics of one model beside its baselines: printed, and written when there is a folder."
     from pneumo.data import shared_path, to_json
-    from pneumo.evaluate import evaluate, majority_baseline, pixel_baseline
+    from pneumo.evaluate import drawn_text, evaluate, majority_baseline, patient_count, patients_of, pixel_baseline
     from pneumo.image import DISCLAIMER
     from pneumo.plots import results_table, set_note
     set_note(d.banner)
+    whose = patients_of(d)
     pixels = pixel_baseline(train.x, train.y, d.x)
     base = {"majority": majority_baseline(train.y, len(d)), "pixel statistics": pixels}
-    res = {k: evaluate(d.y, q, threshold, n_boot) for k,q in {"model": p, **base}.items()}
-    about = dict(n=len(d), data=shared_path(d.source), split=d.split, weights=shared_path(weights), threshold=threshold)
+    res = {k: evaluate(d.y, q, threshold, n_boot, groups=whose) for k,q in {"model": p, **base}.items()}
+    about = dict(n=len(d), patients=patient_count(whose), data=shared_path(d.source), split=d.split,
+                 weights=shared_path(weights), threshold=threshold)
     doc = res["model"] | about | dict(baselines={k: res[k] for k in base})
     if out: _save(doc, d, p, base, weights, threshold, out)
     if as_json: return print(to_json(doc))
     print(results_table(res).to_string())
-    print(f"\n{doc['data']}, {d.split}, n = {len(d)}, threshold {threshold:g}, 95 % bootstrap intervals.\n{DISCLAIMER}")
+    intervals = f"95 % bootstrap intervals over {drawn_text(len(d), whose)}"
+    print(f"\n{doc['data']}, {d.split}, n = {len(d)}, threshold {threshold:g}, {intervals}.\n{DISCLAIMER}")
 
 def _save(doc, d, p, base, weights, threshold, out:Path) -> None:
     "Metrics and figures in a folder; the curves of the training too, where it left them beside the weights."
     from pneumo.data import save_json
+    from pneumo.evaluate import patients_of
     from pneumo.plots import save_figures
     curves = Path(weights).with_name("history.json")
     history = json.loads(curves.read_text()) if curves.exists() else None
     save_json(doc, out/"test_metrics.json")
-    save_figures(out, d.x, d.y, p, history, base, threshold)
+    save_figures(out, d.x, d.y, p, history, base, threshold, groups=patients_of(d))
 
 # %% ../nbs/42_cli_classify.ipynb #25fcd003
 @command(app)
