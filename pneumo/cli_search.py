@@ -19,7 +19,9 @@ search_app = new_app("Find similar X-rays by image or by words; measure how well
 app.add_typer(index_app, name="index")
 app.add_typer(search_app, name="search")
 
-_Index = Annotated[str, typer.Option(help="Index folder or milvus:URI; the default one when left out.")]
+_Index = Annotated[str, typer.Option(help="Index folder or milvus:URI; a default one when left out.")]
+_Size = Annotated[int, typer.Option(
+    help="Pixels per side of the indexed images, such as 28 or 64; the finest default index when left out.")]
 _Data = Annotated[str, typer.Option(
     help="auto, pneumoniamnist, phantoms, an .npz file or a folder with normal/ and pneumonia/.")]
 
@@ -30,6 +32,8 @@ def build(
     split:list[str]=["test"],    # train, val, test or all; repeat it for several.
     # pneumoclip, pneumonet, pixels, random, timm:NAME, biomedclip or open_clip:NAME.
     encoder:str="pneumoclip",
+    # Pixels per side of the images, such as 28 or 64; 28 when left out. A number in the encoder's name says the same.
+    size:int=None,
     kind:str="auto",             # auto (by size), flat, ivf, hnsw, fp16 or ivfpq.
     out:str=None,                # Folder of the index, or milvus:URI; the default one when left out.
     as_json:AsJson=False,
@@ -40,12 +44,16 @@ def build(
 
     `pneumo index build`
 
+    `pneumo index build --size 64`
+
     `pneumo index build --split train --split val --kind hnsw --out runs/gallery`
     """
-    from pneumo.search import DEFAULT_INDEX, build_index
-    where = out or DEFAULT_INDEX
+    from pneumo.embed import create_encoder
+    from pneumo.search import build_index, default_index
+    made = create_encoder(encoder, size=size)
+    where = out or default_index(made.size)
     splits = ["train", "val", "test"] if "all" in split else split
-    index = build_index(data, splits, encoder, kind, where)
+    index = build_index(data, splits, made, kind, where)
     _mark(index.info["source"])
     _show_info(index.info | {"count": len(index)}, str(where), as_json)
 
@@ -62,19 +70,32 @@ def _show_info(info:dict, where:str, as_json:bool) -> None:
     known = {k: v for k,v in info.items() if k!="origin"}
     info = {"index": where, **known, "encoder": shown_encoder(info["encoder"])}
     if as_json: return print(to_json(info))
-    for k in ("index", "count", "encoder", "dim", "metric", "kind", "source"): print(f"{k:<8} {info.get(k, '')}")
+    shown = ("index", "count", "encoder", "size", "dim", "metric", "kind", "source")
+    for k in shown: print(f"{k:<8} {info.get(k, '')}")
 
-def _open(index:str|None) -> tuple:
-    "Where an index is, and the index."
-    from pneumo.search import DEFAULT_INDEX, open_index
-    where = index or str(DEFAULT_INDEX)
+def _built_size(films=()) -> int:
+    "The size of the finest default index that there is, and for which these films have the pixels; 28 without one."
+    from pneumo.image import NETWORK_SIZES
+    from pneumo.search import default_index
+    most = min((f.finest() for f in films), default=max(NETWORK_SIZES))
+    built = [s for s in NETWORK_SIZES if s<=most and (default_index(s)/"manifest.json").exists()]
+    return max(built, default=28)
+
+def _open(index:str|None, size:int|None, films=()) -> tuple:
+    "Where an index is, and the index; raises InputError when it is not of the size that was asked for."
+    from pneumo.image import InputError
+    from pneumo.search import default_index, open_index
+    where = index or str(default_index(size or _built_size(films)))
     opened = open_index(where)
+    if size not in (None, opened.size):
+        raise InputError(f"--size {size}: the index {where} holds images of {opened.size} pixels; leave --size out, "
+                         f"or build an index with: pneumo index build --size {size}")
     _mark(opened.info.get("source"))
     return where, opened
 
 # %% ../nbs/43_cli_search.ipynb #s16i2
 @command(index_app)
-def info(index:_Index=None, as_json:AsJson=False):
+def info(index:_Index=None, size:_Size=None, as_json:AsJson=False):
     """What an index holds, and who made it.
 
     Examples:
@@ -84,7 +105,7 @@ def info(index:_Index=None, as_json:AsJson=False):
     `pneumo index info --index runs/gallery --json`
     """
     from pneumo.search import read_manifest
-    where, opened = _open(index)
+    where, opened = _open(index, size)
     stored = opened.info | {"count": len(opened)} if where.startswith("milvus:") else read_manifest(where)
     _show_info(stored, where, as_json)
 
@@ -94,6 +115,7 @@ def add(
     paths:Images,
     label:str=None,       # normal or pneumonia, when all of them are known to be.
     index:_Index=None,
+    size:_Size=None,
     as_json:AsJson=False,
 ):
     """Add X-ray files to an index; their ids are their paths.
@@ -109,14 +131,27 @@ def add(
     from pneumo.image import InputError
     from pneumo.search import file_items
     if label not in (None, *CLASSES): raise InputError(f"label {label!r}; use normal or pneumonia, or leave it out")
-    where, opened = _open(index)
-    films, bad = read_files(paths)
+    where, opened = _open(index, size)
+    films, bad = read_files(paths, _side(opened))
     names = [f.file for f in films]
-    if films: opened.add_images(np.stack([f.reduced() for f in films]), file_items(names, label))
+    for f in films:
+        if few := _too_few(f, opened.size): say(f"warning: {f.file}: {few}")
+    if films: opened.add_images(np.stack([f.reduced(opened.size) for f in films]), file_items(names, label))
     if films or as_json: _changed(opened, where, "added", names, as_json)
     if bad: raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/43_cli_search.ipynb #s16r
+def _side(opened) -> int:
+    "Pixels of the long edge to keep of a film, so that it is reduced to the index's size as from the whole film."
+    from pneumo.image import NETWORK_SIZES
+    return 256 if opened.size in NETWORK_SIZES else 100_000   # for the networks' sizes a light film is exact
+
+def _too_few(film, size:int) -> str:
+    "A warning for a film with fewer pixels than it is compared at; of fewer than 28, reading it has warned already."
+    across = min(film.pixels.shape)
+    enlarged = f"only {across} pixels across, fewer than the {size} at which images are compared"
+    return enlarged if 28 <= across < size else ""
+
 def _changed(opened, where:str, what:str, ids:list[str], as_json:bool) -> None:
     "Save an index that was changed, and say so."
     from pneumo.data import to_json
@@ -129,13 +164,14 @@ def _changed(opened, where:str, what:str, ids:list[str], as_json:bool) -> None:
 def remove(
     ids:list[str],        # Ids as a search shows them: test/42, or the path of a file.
     index:_Index=None,
+    size:_Size=None,
     as_json:AsJson=False,
 ):
     """Take images out of an index by id.
 
     Example: `pneumo index remove test/42 scans/a.png`
     """
-    where, opened = _open(index)
+    where, opened = _open(index, size)
     opened.remove(ids)
     _changed(opened, where, "removed", ids, as_json)
 
@@ -153,7 +189,8 @@ def _show(rows:list[dict], index, as_json:bool, out:Path|None) -> None:
     from pneumo.image import DISCLAIMER
     from pneumo.ranking import write_results
     if out and rows: say(f"written to {write_results(out, rows, index)}")
-    if as_json: return print(to_json([{k: v for k,v in r.items() if k!="image"} for r in rows]))
+    rows = [{k: v for k,v in r.items() if k!="image"} | {"size": index.size} for r in rows]
+    if as_json: return print(to_json(rows))
     for r in rows: _show_one(r)
     if any(r["results"] for r in rows): say(DISCLAIMER)
 
@@ -182,6 +219,7 @@ def text(
     queries:list[str],     # One or several descriptions, each in quotes.
     k:_K=5,
     index:_Index=None,
+    size:_Size=None,
     split:_Split=None,
     label:_Label=None,
     out:_Out=None,
@@ -200,7 +238,7 @@ def text(
     from pneumo.ranking import check_results_path
     from pneumo.search import search_texts
     check_results_path(out)
-    opened = _open(index)[1]
+    opened = _open(index, size)[1]
     _show(search_texts(opened, queries, k, _where(split, label), anyway), opened, as_json, out)
 
 # %% ../nbs/43_cli_search.ipynb #8e984c65
@@ -212,6 +250,7 @@ def image(
     data:_Data="auto",
     k:_K=5,
     index:_Index=None,
+    size:_Size=None,
     split:_Split=None,
     label:_Label=None,
     out:_Out=None,
@@ -223,27 +262,35 @@ def image(
 
     `pneumo search image xray.jpeg -k 5`
 
+    `pneumo search image xray.jpeg --size 64`
+
     `pneumo search image --query-idx 42 --split train --out results.png --json`
     """
     from pneumo.image import InputError
     from pneumo.ranking import check_results_path
     check_results_path(out)
     if bool(paths)==(query_idx is not None): raise InputError("give image files or --query-idx, one of the two")
-    opened, where = _open(index)[1], _where(split, label)
-    if query_idx is not None: rows, bad = [_sample(opened, query_split, query_idx, data, k, where)], 0
-    else: rows, bad = _search_files(opened, paths, k, where)
+    named = index or size or query_idx is not None
+    opened = _open(index, size)[1] if named else None
+    films, bad = read_files(paths or [], _side(opened) if named else 256)
+    if not named: opened = _open(None, None, films)[1]
+    where = _where(split, label)
+    if films: rows = _search_films(opened, films, k, where)
+    elif query_idx is None: rows = []
+    else: rows = [_sample(opened, query_split, query_idx, data, k, where)]
     _show(rows, opened, as_json, out)
     if bad: raise typer.Exit(1 if rows else 2)
 
 # %% ../nbs/43_cli_search.ipynb #s16m2
-def _search_files(opened, paths, k, where) -> tuple[list[dict],int]:
-    "The answers to files, and how many of them could not be read."
+def _search_films(opened, films, k, where) -> list[dict]:
+    "The answers to films."
     import numpy as np
     from pneumo.search import search_images
-    films, bad = read_files(paths)
-    found = search_images(opened, np.stack([f.reduced() for f in films]), k, where) if films else []
-    answer = lambda f, hits: dict(file=f.file, warning="; ".join(f.warnings) or None, image=f.reduced(), results=hits)
-    return [answer(f, hits) for f,hits in zip(films, found)], bad
+    x = np.stack([f.reduced(opened.size) for f in films])
+    def answer(film, image, hits):
+        told = [*film.warnings, _too_few(film, opened.size)]
+        return dict(file=film.file, warning="; ".join(filter(None, told)) or None, image=image, results=hits)
+    return list(map(answer, films, x, search_images(opened, x, k, where)))
 
 def _sample(opened, split, i, data, k, where) -> dict:
     "The answer to a sample: from the index, itself left out, or from the data when the index does not hold it."
@@ -253,7 +300,7 @@ def _sample(opened, split, i, data, k, where) -> dict:
     if isinstance(opened, Index) and (opened.items.alive & (opened.items.id==id)).any():
         x, hits = result_image(opened, dict(id=id)), search_sample(opened, id, k, where)
     else:
-        x = _image_of(load_data(data), split, i)
+        x = _image_of(load_data(data, opened.size), split, i)
         hits = _others(opened, x, id, k, where)
     return dict(query=id, file=None, warning=None, image=x, results=hits)
 
@@ -278,6 +325,7 @@ def search_evaluate(
     # Cut-offs; repeat it.
     k:Annotated[list[int], typer.Option("--k", "-k")]=[1, 5, 10],
     data:_Data="auto",
+    size:int=None,                      # Pixels per side of the images; 28, or what the encoder says, when left out.
     n_boot:Positive=2000,               # Bootstrap resamples for the intervals.
     as_json:AsJson=False,
 ):
@@ -293,20 +341,31 @@ def search_evaluate(
     `pneumo search evaluate --encoder pneumonet --encoder timm:tf_efficientnet_lite0`
     """
     from pneumo.data import load_data, to_json
-    from pneumo.embed import create_encoder
     from pneumo.ranking import benchmark_encoders
-    splits, ks = load_data(data), sorted(set(k))
+    encoders = _encoders(dict.fromkeys(encoder), size)
+    splits, ks = load_data(data, encoders[0].size), sorted(set(k))
     test = splits["test"]
     _mark(test.source)
-    encoders = [create_encoder(e) for e in dict.fromkeys(encoder)]
     res = benchmark_encoders(splits, encoders, ks, n_boot)
-    saw = {"pixels": False, "random": False} | {e.name: e.saw_labels for e in encoders}
-    sizes = dict(queries=len(test), gallery=len(splits["train"]))
+    saw = {e.name: e.saw_labels for e in encoders}
+    sizes = dict(size=encoders[0].size, queries=len(test), gallery=len(splits["train"]))
     doc = dict(data=test.source, **sizes, k=ks, n_boot=n_boot, saw_labels=saw, protocols=res)
     if as_json: print(to_json(doc))
     else: _show_evaluation(doc)
 
 # %% ../nbs/43_cli_search.ipynb #6fa4765e
+def _encoders(names, size:int|None) -> list:
+    "The two baselines and the encoders to measure, all for images of one size; raises InputError otherwise."
+    from pneumo.embed import create_encoder
+    from pneumo.image import InputError
+    made = [create_encoder(name, size=size) for name in names]
+    sizes = sorted({e.size for e in made})
+    if len(sizes)>1:
+        raise InputError(f"encoders for images of {sizes[0]} and {sizes[-1]} pixels; measure one size at a time")
+    known = {e.name: e for e in made}
+    baselines = [create_encoder(name, size=sizes[0]) for name in ("pixels", "random")]
+    return [e for e in baselines if e.name not in known] + made
+
 _PROTOCOLS = {"inside": "inside the test set, the query left out", "gallery": "test queries in the training gallery",
               "text": "written queries, kept for this measurement, in the test set"}
 

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from .embed import Encoder, unit
 from .image import InputError
-from .search import FORMAT, INFO, AnyIndex, index_info
+from .search import FORMAT, INFO, AnyIndex, index_info, info_fault
 
 # %% ../nbs/25_milvus.ipynb #5ce3cc64
 def _client(uri:str):
@@ -152,6 +152,6 @@ def open_milvus(
     m = json.loads(row["manifest"])
     if not isinstance(m, dict) or m.get("format")!=FORMAT:
         raise InputError(f"milvus:{uri}: written by another version of pneumo; {again}")
-    if not all(isinstance(m.get(k), kind) for k,kind in INFO.items()):
-        raise InputError(f"milvus:{uri}: its manifest is damaged; {again}")
+    m = dict(size=28) | m   # an index of before names no size
+    if fault := info_fault(m): raise InputError(f"milvus:{uri}: its manifest is damaged ({fault}); {again}")
     return MilvusIndex(client, collection, {k: m[k] for k in INFO}, encoder)

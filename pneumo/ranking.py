@@ -19,7 +19,7 @@ from PIL import Image
 
 from .captions import QUERIES
 from .data import CLASSES, PHANTOM_BANNER, Xrays, atomic
-from .embed import Encoder, create_encoder, embed, shown_encoder
+from .embed import Encoder, create_encoder, embed, encoder_name, shown_encoder
 from .evaluate import patient_count, patients_of, percentile_interval, resamples
 from .image import DISCLAIMER, InputError, data_uri
 from .plots import COLORS, LINES, noted, stamp
@@ -154,10 +154,11 @@ def evaluate_texts(
 
 # %% ../nbs/26_ranking.ipynb #de9e7a68
 def _with_baselines(encoders) -> list[Encoder]:
-    "The encoders, made from their names, and the two baselines before them unless they are there."
+    "The encoders, made from their names, and the two baselines of their size before them unless they are there."
     made = [create_encoder(e) if isinstance(e, str) else e for e in encoders]
     names = [e.name for e in made]
-    return [create_encoder(name) for name in ("pixels", "random") if name not in names] + made
+    baselines = [encoder_name(kind, made[0].size) for kind in ("pixels", "random")]
+    return [create_encoder(name) for name in baselines if name not in names] + made
 
 def _chance(protocol:str, q:Xrays, g:Xrays, ks, n_boot) -> dict:
     "The row of chance of one protocol."

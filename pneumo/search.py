@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'INFO', 'DEFAULT_INDEX', 'FORMAT', 'choose_kind', 'make_faiss', 'index_info', 'AnyIndex', 'Index',
-           'pixel_digests', 'sample_items', 'file_items', 'index_vectors', 'build_index', 'read_manifest', 'open_index',
-           'search_images', 'search_texts', 'search_sample', 'describe_images', 'result_image']
+           'pixel_digests', 'sample_items', 'file_items', 'index_vectors', 'build_index', 'default_index', 'info_fault',
+           'read_manifest', 'open_index', 'search_images', 'search_texts', 'search_sample', 'describe_images',
+           'result_image']
 
 # %% ../nbs/24_search.ipynb #9c9de87a
 import json, re, shlex, time, warnings
@@ -15,9 +16,9 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from .data import CLASSES, Xrays, load_data, save_json
+from .data import CLASSES, SIZES, Xrays, load_data, save_json
 from .embed import Encoder, cache_folder, create_encoder, embed, sha, shown_encoder, unit
-from .image import InputError, read_xray
+from .image import InputError, read_radiograph
 from .scope import OUT_OF_SCOPE
 
 # %% ../nbs/24_search.ipynb #bc6bdbb5
@@ -78,7 +79,7 @@ def make_faiss(
 
 # %% ../nbs/24_search.ipynb #0ea8ccc8
 # What every index says of itself
-INFO = dict(encoder=str, digest=str, dim=int, metric=str, kind=str, source=str, origin=str)
+INFO = dict(encoder=str, digest=str, size=int, dim=int, metric=str, kind=str, source=str, origin=str)
 
 def index_info(
     encoder:Encoder,          # that made the vectors
@@ -88,7 +89,7 @@ def index_info(
     origin:str="",            # what `load_data` takes to read it again
 ) -> dict:                    # of `INFO`
     "What an index says of itself."
-    made_by = dict(encoder=encoder.name, digest=encoder.digest, dim=int(dim), metric="cosine")
+    made_by = dict(encoder=encoder.name, digest=encoder.digest, size=encoder.size, dim=int(dim), metric="cosine")
     return dict(made_by, kind=kind, source=source, origin=origin)
 
 _FILTERS = ("split", "label", "id", "index")     # the columns that a search may be restricted by
@@ -99,6 +100,11 @@ class AnyIndex:
         info:dict,              # of `INFO`
         encoder:Encoder=None,   # made from its name when it is first needed
     ): self.info, self._encoder = info, encoder
+
+    @property
+    def size(self) -> int:
+        "Pixels per side of its images."
+        return self.info["size"]
 
     def __repr__(self):
         i = self.info
@@ -112,11 +118,11 @@ class AnyIndex:
         if self._encoder is None: self._encoder = create_encoder(name)
         if self._encoder.digest!=self.info["digest"]:
             raise InputError(f"this index was made by another {name} (other weights); "
-                             f"build it again: {_build_command(DEFAULT_INDEX, name)}")
+                             f"build it again: {_build_command(default_index(self.size), name)}")
         return self._encoder
 
     def add_images(self,
-        x:np.ndarray,           # (n, 28, 28) uint8
+        x:np.ndarray,           # (n, s, s) uint8, of the index's size
         items:pd.DataFrame,     # a row for each
     ) -> None:
         "Encode X-rays with the index's own encoder and add them."
@@ -256,7 +262,7 @@ def _names(files:list[Path], root:Path) -> list[str]:
     return [f.relative_to(root).as_posix() if f.is_relative_to(root) else f.name for f in files]
 
 def pixel_digests(
-    x:np.ndarray,         # (n, 28, 28) uint8
+    x:np.ndarray,         # (n, s, s) uint8
 ) -> list[str]:           # 16 hexadecimal digits each
     "What tells an image from any other, to show a result's own pixels or none."
     return [sha(i.tobytes())[:16] for i in x]
@@ -307,7 +313,8 @@ _BUILT_IN = {"PneumoniaMNIST": "pneumoniamnist", "phantoms": "phantoms"}    # so
 
 def _provenance(data, d:Xrays) -> dict:
     "The name of a data set, to show, and its origin: what `load_data` takes to read it again, from any folder."
-    if d.source in _BUILT_IN: return dict(source=d.source, origin=_BUILT_IN[d.source])
+    name = d.source.partition(" at ")[0]    # PneumoniaMNIST at 64 pixels
+    if name in _BUILT_IN: return dict(source=d.source, origin=_BUILT_IN[name])
     path = Path(d.source if isinstance(data, dict) else data)
     return dict(source=path.name, origin=str(path.absolute()) if path.exists() else "")
 
@@ -319,12 +326,12 @@ def build_index(
     out:str|Path=None,                  # the index folder to write, or milvus:URI; not written when left out
     cache=None,                         # folder for vectors, see `embed`
 ):                                      # an Index (or a MilvusIndex)
-    "Encode the images of some splits and index them."
-    splits = data if isinstance(data, dict) else load_data(data)
+    "Encode the images of some splits, at the encoder's size, and index them."
+    encoder = create_encoder(encoder) if isinstance(encoder, str) else encoder
+    splits = data if isinstance(data, dict) else load_data(data, encoder.size)
     names = [split] if isinstance(split, str) else list(split)
     if wrong := [s for s in names if s not in splits]:
         raise InputError(f"no split {wrong[0]!r}; use {', '.join(splits)}")
-    encoder = create_encoder(encoder) if isinstance(encoder, str) else encoder
     vectors = np.concatenate([embed(encoder, splits[s].x, cache) for s in names])
     items = pd.concat([sample_items(splits[s]) for s in names])
     known = _provenance(data, splits[names[0]])
@@ -375,8 +382,14 @@ def _rebuild(self:Index) -> None:
     self.info["kind"] = kind
 
 # %% ../nbs/24_search.ipynb #37db89ff
-DEFAULT_INDEX = cache_folder()/"index"
-FORMAT = 2     # 2: digests of the pixels, paths of files, the origin
+DEFAULT_INDEX = cache_folder()/"index"    # for images of 28 pixels
+FORMAT = 2     # 2: digests of the pixels, paths of files, the origin; without a size it is 28 pixels
+
+def default_index(
+    size:int=28,     # pixels per side of its images
+) -> Path:           # a folder, which need not exist
+    "The index of a size that is meant when none is named."
+    return DEFAULT_INDEX if size==28 else DEFAULT_INDEX.with_name(f"index{size}")
 
 def _made_folder(folder:Path) -> None:
     "Make an index folder; raises InputError for a file, or a folder with something else in it."
@@ -387,11 +400,11 @@ def _made_folder(folder:Path) -> None:
 
 @patch
 def save(self:Index,
-    folder:str|Path=None,     # made when missing; DEFAULT_INDEX when left out
+    folder:str|Path=None,     # made when missing; the default one of its size when left out
 ) -> Path:
     "Write the index; the folder changes as a whole or not at all."
     import faiss
-    folder = Path(folder or DEFAULT_INDEX)
+    folder = Path(folder or default_index(self.size))
     _made_folder(folder)
     key = sha(time.time_ns())[:12]
     names = dict(faiss=f"vectors-{key}.faiss", items=f"items-{key}.parquet")
@@ -406,10 +419,12 @@ def save(self:Index,
     return folder
 
 # %% ../nbs/24_search.ipynb #2b16b41e
-def _build_command(folder, encoder:str="pneumoclip") -> str:
-    "How to make the index of `folder`."
-    made_by = ["--encoder", encoder] if encoder!="pneumoclip" else []
-    to = ["--out", str(folder)] if Path(folder)!=DEFAULT_INDEX else []
+def _build_command(folder, encoder:str=None) -> str:
+    "How to make the index of `folder`, by the default encoder of its size when none is named."
+    size = next((s for s in SIZES if Path(folder)==default_index(s)), None)
+    made_by = ["--encoder", encoder] if encoder not in (None, "pneumoclip") else []
+    if encoder is None and size not in (None, 28): made_by = ["--size", str(size)]
+    to = [] if size else ["--out", str(folder)]
     return " ".join(["pneumo index build", *map(shlex.quote, made_by + to)])
 
 _MANIFEST = INFO | dict(format=int, count=int, rows=int, files=dict, versions=dict)
@@ -420,10 +435,18 @@ def _is_file(f) -> bool:
     name = f.get("name")
     return isinstance(name, str) and bool(re.fullmatch(r"[\w-][\w.-]*", name))
 
+def info_fault(
+    m:dict,               # of a manifest
+    wanted:dict=INFO,     # name → type of what must be there
+) -> str:
+    "What is wrong with what an index says of itself, or an empty string."
+    for k,kind in wanted.items():
+        if not isinstance(m.get(k), kind) or isinstance(m[k], bool): return f"{k} is not of type {kind.__name__}"
+    return "" if 28 <= m["size"] <= 1024 else f"its size is {m['size']} pixels"
+
 def _fault(m:dict) -> str:
     "What is wrong with a manifest, or an empty string."
-    for k,kind in _MANIFEST.items():
-        if not isinstance(m.get(k), kind) or isinstance(m[k], bool): return f"{k} is not of type {kind.__name__}"
+    if wrong := info_fault(m, _MANIFEST): return wrong
     if set(m["files"])!={"faiss", "items"}: return "files are not faiss and items"
     return "" if all(map(_is_file, m["files"].values())) else "a file of it has no plain name or no digest"
 
@@ -438,6 +461,7 @@ def read_manifest(
     except (ValueError, RecursionError): raise InputError(f"{f}: damaged; build the index again: {command}") from None
     if not isinstance(m, dict) or m.get("format")!=FORMAT:
         raise InputError(f"{folder}: written by another version of pneumo; build the index again: {command}")
+    m = dict(size=28) | m
     if fault := _fault(m): raise InputError(f"{f}: damaged ({fault}); build the index again: {command}")
     return m
 
@@ -459,7 +483,7 @@ def _read_parts(folder:Path, m:dict):
     return index, items
 
 def open_index(
-    folder:str|Path=None,     # an index folder, or milvus:URI; DEFAULT_INDEX when left out
+    folder:str|Path=None,     # an index folder, or milvus:URI; the default one for 28 pixels when left out
     encoder:Encoder=None,     # the encoder, if it is loaded already
 ):                            # an Index (or a MilvusIndex)
     "Open an index, its files checked against the manifest and the encoder against both; raises InputError."
@@ -474,7 +498,7 @@ def open_index(
 # %% ../nbs/24_search.ipynb #904ea4f7
 def search_images(
     index,                # an open index
-    x:np.ndarray,         # (n, 28, 28) uint8
+    x:np.ndarray,         # (n, s, s) uint8, of the index's size
     k:int=5,              # results per image
     where:dict=None,      # filter, see `Index.search`
 ) -> list[list[dict]]:    # results of each image
@@ -518,7 +542,7 @@ def search_sample(
 
 def describe_images(
     encoder:Encoder,      # with words
-    x:np.ndarray,         # (n, 28, 28) uint8
+    x:np.ndarray,         # (n, s, s) uint8, of the encoder's size
     texts:list[str],      # descriptions to choose from
 ) -> list[list[dict]]:    # for each image, the descriptions with their scores, best first
     "Which of these descriptions fits an X-ray best; raises InputError for one that describes none."
@@ -538,22 +562,23 @@ def _quietly(read, *args):
         try: return read(*args)
         except (InputError, OSError): return None
 
-def _by_digest(origin:str) -> dict[str,np.ndarray]:
+def _by_digest(origin:str, size:int) -> dict[str,np.ndarray]:
     "The images of a data set by the digest of their pixels; none when it cannot be had."
-    splits = origin and _quietly(load_data, origin) or {}
+    splits = origin and _quietly(load_data, origin, size) or {}
     return {s: i for d in splits.values() for s,i in zip(pixel_digests(d.x), d.x)}
 
 def result_image(
     index,                # the open index that found it
     hit:dict,             # a result of a search; only its id counts
     cache:dict=None,      # kept by the caller over several results, filled here
-) -> np.ndarray|None:     # (28, 28) uint8
+) -> np.ndarray|None:     # (s, s) uint8, of the index's size
     "The very pixels that a result was indexed with; None when they cannot be had."
     known = index.pixels_of(hit["id"])
     if not known["sha"]: return None
     if known["path"]:
-        x = _quietly(read_xray, known["path"])
-        return x if x is not None and pixel_digests([x])==[known["sha"]] else None
+        film = _quietly(read_radiograph, known["path"])
+        x = film and film.reduced(index.size)
+        return x if film and pixel_digests([x])==[known["sha"]] else None
     cache = {} if cache is None else cache
-    if "images" not in cache: cache["images"] = _by_digest(index.info["origin"])
+    if "images" not in cache: cache["images"] = _by_digest(index.info["origin"], index.size)
     return cache["images"].get(known["sha"])
