@@ -30,8 +30,8 @@ def predict(
 ):
     """Probability of pneumonia for X-ray files, and how far to trust it.
 
-    Trained on children of one to five years: on adults it is worth nothing. A film that is trimmed at top and
-    bottom is easily taken for pneumonia (of healthy films with a fifth of the height cut away, one of three).
+    Trained on children of one to five years: on adults it is worth nothing. At 28 pixels a film that is trimmed at
+    top and bottom is easily taken for pneumonia (of healthy films with a fifth of the height cut away, one of three).
 
     Examples:
 

@@ -341,6 +341,7 @@ def search_evaluate(
     `pneumo search evaluate --encoder pneumonet --encoder timm:tf_efficientnet_lite0`
     """
     from pneumo.data import load_data, to_json
+    from pneumo.evaluate import patient_count, patients_of
     from pneumo.ranking import benchmark_encoders
     encoders = _encoders(dict.fromkeys(encoder), size)
     splits, ks = load_data(data, encoders[0].size), sorted(set(k))
@@ -348,8 +349,8 @@ def search_evaluate(
     _mark(test.source)
     res = benchmark_encoders(splits, encoders, ks, n_boot)
     saw = {e.name: e.saw_labels for e in encoders}
-    sizes = dict(size=encoders[0].size, queries=len(test), gallery=len(splits["train"]))
-    doc = dict(data=test.source, **sizes, k=ks, n_boot=n_boot, saw_labels=saw, protocols=res)
+    counts = dict(queries=len(test), patients=patient_count(patients_of(test)), gallery=len(splits["train"]))
+    doc = dict(data=test.source, size=encoders[0].size, **counts, k=ks, n_boot=n_boot, saw_labels=saw, protocols=res)
     if as_json: print(to_json(doc))
     else: _show_evaluation(doc)
 
@@ -377,5 +378,6 @@ def _show_evaluation(doc:dict) -> None:
         t = retrieval_table(res)
         t.insert(0, "saw labels", ["yes" if doc["saw_labels"].get(e) else "no" for e in t.index])
         print(f"{_PROTOCOLS[protocol]}\n{t.T.to_string()}\n")
-    n, how = doc["queries"], "95 % bootstrap intervals over queries"
+    n, whose = doc["queries"], f"{doc['patients']} patients" if doc["patients"] else "queries"
+    how = f"95 % bootstrap intervals over {whose}, by words over queries"
     print(f"{doc['data']}, {n} test images, {how}. {DISCLAIMER}")

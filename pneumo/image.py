@@ -95,8 +95,8 @@ class Radiograph:
         side:int=1024,   # pixels of the long edge that are kept
     ) -> "Radiograph":
         "The same with fewer pixels, so that thousands fit into memory; what the shipped networks see stays exact."
-        pixels, *others = (_at_most(g, side) for g in (self.pixels, *self.others))
-        out = replace(self, pixels=pixels, others=tuple(others))
+        others = tuple(_at_most(g, min(side, 256)) for g in self.others)   # enough to ask the networks about them
+        out = replace(self, pixels=_at_most(self.pixels, side), others=others)
         out._kept.update({s: self.reduced(s) for s in NETWORK_SIZES if s <= self.finest()})
         return out
 
