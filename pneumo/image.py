@@ -48,7 +48,7 @@ def _reduced(g:np.ndarray, size:int) -> np.ndarray:
     "The centred square of the short edge at another size; at 28 pixels with PneumoniaMNIST's JPEG step."
     if g.shape==(size,size): return g
     small = _centred_square(g).resize((size,size), Image.Resampling.BILINEAR)
-    return jpeg_step(small) if size==28 else np.asarray(small)
+    return jpeg_step(small) if size==28 else np.array(small)
 
 # %% ../nbs/00_image.ipynb #6a5e0001
 def _at_most(g:np.ndarray, side:int) -> np.ndarray:

@@ -412,7 +412,8 @@ def _at_sizes(x:torch.Tensor, sizes:set, cfg:TrainConfig) -> dict:
     def at(size):
         torch.set_rng_state(drawn)
         return (255*_varied(x, replace(cfg, size=size))).round().byte()
-    return {size: at(size) for size in sorted(sizes)}
+    others = sorted(sizes - {cfg.size})
+    return {size: at(size) for size in (*others, cfg.size)}   # its own last: what is drawn next depends on nobody else
 
 @torch.inference_mode()
 def _mean_logit(teachers:list[Classifier], at:dict, cfg:TrainConfig) -> torch.Tensor:
