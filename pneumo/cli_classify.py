@@ -245,7 +245,7 @@ def evaluate(
     d = splits[split]
     say(f"measuring on {len(d)} images and {n_boot} resamples of {drawn_text(len(d), patients_of(d))}")
     p = probabilities(model, d.x)  # as `predict` says them
-    _report(d, p, splits["train"], str(weights or "shipped"), threshold, n_boot, out, as_json)
+    _report(model.size, d, p, splits["train"], str(weights or "shipped"), threshold, n_boot, out, as_json)
 
 # %% ../nbs/42_cli_classify.ipynb #15measu1
 _PHANTOMS_ONLY = "these weights have never seen a phantom, so figures on phantoms say nothing about them"
@@ -265,7 +265,7 @@ def _measured(data:str, weights:Path, size:int) -> dict:
     return splits
 
 # %% ../nbs/42_cli_classify.ipynb #3e7107ef
-def _report(d, p, train, weights, threshold, n_boot, out, as_json) -> None:
+def _report(size, d, p, train, weights, threshold, n_boot, out, as_json) -> None:
     "Metrics of one model beside its baselines: printed, and written when there is a folder."
     from pneumo.data import shared_path, to_json
     from pneumo.evaluate import drawn_text, evaluate, majority_baseline, patient_count, patients_of, pixel_baseline
@@ -276,14 +276,14 @@ def _report(d, p, train, weights, threshold, n_boot, out, as_json) -> None:
     pixels = pixel_baseline(train.x, train.y, d.x)
     base = {"majority": majority_baseline(train.y, len(d)), "pixel statistics": pixels}
     res = {k: evaluate(d.y, q, threshold, n_boot, groups=whose) for k,q in {"model": p, **base}.items()}
-    about = dict(n=len(d), patients=patient_count(whose), data=shared_path(d.source), split=d.split,
+    about = dict(n=len(d), size=size, patients=patient_count(whose), data=shared_path(d.source), split=d.split,
                  weights=shared_path(weights), threshold=threshold)
     doc = res["model"] | about | dict(baselines={k: res[k] for k in base})
     if out: _save(doc, d, p, base, weights, threshold, out)
     if as_json: return print(to_json(doc))
     print(results_table(res).to_string())
     intervals = f"95 % bootstrap intervals over {drawn_text(len(d), whose)}"
-    print(f"\n{doc['data']}, {d.split}, n = {len(d)}, threshold {threshold:g}, {intervals}.\n{DISCLAIMER}")
+    print(f"\n{doc['data']}, {d.split}, {size} pixels, n = {len(d)}, threshold {threshold:g}, {intervals}.\n{DISCLAIMER}")
 
 def _save(doc, d, p, base, weights, threshold, out:Path) -> None:
     "Metrics and figures in a folder; the curves of the training too, where it left them beside the weights."

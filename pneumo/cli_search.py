@@ -135,7 +135,7 @@ def add(
     films, bad = read_files(paths, _side(opened))
     names = [f.file for f in films]
     for f in films:
-        if few := _too_few(f, opened.size): say(f"warning: {f.file}: {few}")
+        if few := f.too_few(opened.size): say(f"warning: {f.file}: {few}")
     if films: opened.add_images(np.stack([f.reduced(opened.size) for f in films]), file_items(names, label))
     if films or as_json: _changed(opened, where, "added", names, as_json)
     if bad: raise typer.Exit(1 if films else 2)
@@ -145,12 +145,6 @@ def _side(opened) -> int:
     "Pixels of the long edge to keep of a film, so that it is reduced to the index's size as from the whole film."
     from pneumo.image import NETWORK_SIZES
     return 256 if opened.size in NETWORK_SIZES else 100_000   # for the networks' sizes a light film is exact
-
-def _too_few(film, size:int) -> str:
-    "A warning for a film with fewer pixels than it is compared at; of fewer than 28, reading it has warned already."
-    across = min(film.pixels.shape)
-    enlarged = f"only {across} pixels across, fewer than the {size} at which images are compared"
-    return enlarged if 28 <= across < size else ""
 
 def _changed(opened, where:str, what:str, ids:list[str], as_json:bool) -> None:
     "Save an index that was changed, and say so."
@@ -288,7 +282,7 @@ def _search_films(opened, films, k, where) -> list[dict]:
     from pneumo.search import search_images
     x = np.stack([f.reduced(opened.size) for f in films])
     def answer(film, image, hits):
-        told = [*film.warnings, _too_few(film, opened.size)]
+        told = [*film.warnings, film.too_few(opened.size)]
         return dict(file=film.file, warning="; ".join(filter(None, told)) or None, image=image, results=hits)
     return list(map(answer, films, x, search_images(opened, x, k, where)))
 

@@ -116,26 +116,19 @@ def chosen_network(
     weights:Path=None,   # a .safetensors file of `pneumo train`
     size:int=None,       # pixels a side that it sees
     onnx:Path=None,      # a file of `pneumo export`
-):                       # a Classifier, an exported one, or None: each file is then answered by the finest it has the pixels for
+):                       # a Classifier, an exported one, or None: the finest that each file has the pixels for
     "The network that was asked for; raises InputError for options that contradict each other."
     from pneumo.image import InputError
     if weights and onnx: raise InputError("give --weights or --onnx, not both")
-    if not (weights or onnx): return size and _shipped(size)
-    model = _exported(onnx) if onnx else _loaded(weights)
+    if onnx:
+        from pneumo.onnx import OnnxClassifier   # runs without PyTorch
+        model = OnnxClassifier(onnx)
+    else:
+        from pneumo.model import load_model, shipped_model
+        if not weights: return None if size is None else shipped_model(size)
+        model = load_model(weights)
     if size in (None, model.size): return model
     raise InputError(f"--size {size}: the network of {onnx or weights} takes images of {model.size} pixels; leave --size out")
-
-def _shipped(size:int):
-    from pneumo.model import shipped_model
-    return shipped_model(size)
-
-def _loaded(weights:Path):
-    from pneumo.model import load_model
-    return load_model(weights)
-
-def _exported(path:Path):
-    from pneumo.onnx import OnnxClassifier
-    return OnnxClassifier(path)
 
 # %% ../nbs/41_console.ipynb #99df1bd7
 def _files(path:Path) -> list[Path]:

@@ -497,11 +497,10 @@ def _named(splits:dict[str,Xrays], f:Path, size:int) -> dict[str,Xrays]:
 
 def _reduced(d:Xrays, size:int, path) -> Xrays:
     "The same images with fewer pixels, if they have as many; raises InputError."
+    from pneumo.framing import at_size
     held = d.x.shape[1]
-    if held==size: return d
     if held < size: raise InputError(f"{path}: holds images of {held} pixels, too few for {size}")
-    from pneumo.framing import trimmed
-    return replace(d, x=trimmed(d.x, 0, size))
+    return replace(d, x=at_size(d.x, size))
 
 def load_data(
     data:str|Path="auto",  # auto | pneumoniamnist | phantoms | an .npz file | a .csv file | a folder of images

@@ -91,6 +91,13 @@ class Radiograph:
         "The largest size whose pixels the short edge holds; the smallest where it holds none."
         return max([sizes[0], *(s for s in sizes if s <= min(self.pixels.shape))])
 
+    def too_few(self,
+        size:int,        # pixels a side at which it is looked at
+    ) -> str:            # an empty string when it has as many
+        "A warning that a film has to be enlarged; of fewer than 28 pixels, reading it has warned already."
+        across = min(self.pixels.shape)
+        return f"only {across} pixels across, fewer than the {size} at which it is looked at" if 28 <= across < size else ""
+
     def light(self,
         side:int=1024,   # pixels of the long edge that are kept
     ) -> "Radiograph":

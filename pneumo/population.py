@@ -287,10 +287,9 @@ def population_of(
     known = train.attrs and "patient" in train.attrs   # the official films, at whatever size
     if train.digest == shipped["data"] or known and len(train)==len(film_attrs("train")["patient"]):
         return shipped["population"]
-    from pneumo.framing import trimmed
-    size = train.x.shape[1]
-    def at(s): return train.x if size==s else trimmed(train.x, 0, s)
-    return fit_population(at(28), at(64) if size >= 64 else None, seed=seed)
+    from pneumo.framing import at_size
+    fine = at_size(train.x, 64) if train.x.shape[1] >= 64 else None
+    return fit_population(at_size(train.x, 28), fine, seed=seed)
 
 # %% ../nbs/14_population.ipynb #6b1f0a1a
 def orientation(

@@ -104,8 +104,7 @@ def _radiographs(x) -> list[Radiograph]:
 def _similar_cases(x, index, k) -> list[list[dict]]:
     "The most similar cases of the archive, the image itself left out."
     from pneumo.search import search_images
-    size = getattr(index.encoder, "size", 28)
-    small = np.stack([f.reduced(size) for f in _radiographs(x)])
+    small = np.stack([f.reduced(index.size) for f in _radiographs(x)])
     found = search_images(index, small, min(k+5, len(index)))
     return [[h for h in hits if h["score"]<_SAME][:k] for hits in found]
 

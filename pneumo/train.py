@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 from .data import CLASSES, Xrays, atomic, save_json, shared_path
-from .framing import random_maps, recrop, trimmed, warp
+from .framing import at_size, random_maps, recrop, warp
 from .image import InputError
 from .model import Classifier, create_model, make_loss, predict_proba, save_model
 
@@ -368,8 +368,7 @@ def _sized(splits:dict[str,Xrays], cfg:TrainConfig) -> dict[str,Xrays]:
         raise InputError(f"images of {least} pixels for a network of {cfg.size}; load them at that size or finer")
     if cfg.crop and given==cfg.size:
         raise InputError(f"crop cuts out real pixels: it needs training images finer than {cfg.size} pixels")
-    if val.x.shape[1] > cfg.size: val = replace(val, x=trimmed(val.x, 0, cfg.size))
-    return {"train": train, "val": val}
+    return {"train": train, "val": replace(val, x=at_size(val.x, cfg.size))}
 
 def _clear(out:Path) -> None:
     "Remove the files of a run."

@@ -132,11 +132,15 @@ def perturbed_scores(
     crop:float=.3,         # finer images are re-cropped: see `recrop`
 ) -> np.ndarray:           # (draws, n) scores
     "Scores of images re-cropped where their pixels allow it, moved a little, blurred, relit and made noisy."
+    return _scored(model, lambda: _perturbed(_at_size(model, x, crop)), draws, seed)
+
+def _scored(model, draw, draws, seed) -> np.ndarray:
+    "(draws, n) scores of so many random copies, as `draw` makes them."
     import torch
     from pneumo.model import predict_proba
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        copies = [_perturbed(_at_size(model, x, crop)) for _ in range(draws)]
+        copies = [draw() for _ in range(draws)]
     return np.stack([to_score(predict_proba(model, c)) for c in copies])
 
 # %% ../nbs/15_trust.ipynb #e470ebe8
@@ -427,12 +431,7 @@ _FEW = 100  # validation images, below which a record warns
 
 def _cropped_scores(model, x, draws, seed, crop) -> np.ndarray:
     "(k, n) scores of images as they are, or of `draws` re-cropped copies where their pixels are finer."
-    import torch
-    from pneumo.model import predict_proba
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        copies = [_at_size(model, x, crop) for _ in range(draws if x.shape[1] > model.size else 1)]
-    return np.stack([to_score(predict_proba(model, c)) for c in copies])
+    return _scored(model, lambda: _at_size(model, x, crop), draws if x.shape[1] > model.size else 1, seed)
 
 def fit_trust(
     model,                 # a Classifier
@@ -565,9 +564,8 @@ def _features(model, x) -> np.ndarray:
 
 def _as_population(x) -> np.ndarray:
     "Images at the finest size at which populations are compared."
-    from pneumo.framing import trimmed
-    size = max(s for s in SIZES if s <= x.shape[1])
-    return x if x.shape[1]==size else trimmed(x, 0, size)
+    from pneumo.framing import at_size
+    return at_size(x, max(s for s in SIZES if s <= x.shape[1]))
 
 def _compared(x, films, model, record) -> tuple[np.ndarray,list]:
     "Out-of-distribution score of each image, at 64 pixels where it has so many, and how it lies."
@@ -667,9 +665,4 @@ def _assess(x, model, prevalence, point) -> list[dict]:
     if films is None: return rows
     p = [r["probability"] for r in rows]
     told = _read_otherwise(films, p, model, prevalence, thr)
-    return [_warned(r, [*f.warnings, *_enlarged(f, model.size), *t]) for r,f,t in zip(rows, films, told)]
-
-def _enlarged(film, size) -> list[str]:
-    "A warning for a film with fewer pixels than the network sees; of fewer than 28, reading it has warned already."
-    across = min(film.pixels.shape)
-    return [f"only {across} pixels across, fewer than the {size} that the network sees"] if 28 <= across < size else []
+    return [_warned(r, [*f.warnings, *filter(None, [f.too_few(model.size)]), *t]) for r,f,t in zip(rows, films, told)]
