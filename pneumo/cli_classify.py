@@ -282,8 +282,8 @@ def _report(size, d, p, train, weights, threshold, n_boot, out, as_json) -> None
     if out: _save(doc, d, p, base, weights, threshold, out)
     if as_json: return print(to_json(doc))
     print(results_table(res).to_string())
-    intervals = f"95 % bootstrap intervals over {drawn_text(len(d), whose)}"
-    print(f"\n{doc['data']}, {d.split}, {size} pixels, n = {len(d)}, threshold {threshold:g}, {intervals}.\n{DISCLAIMER}")
+    intervals = f"Intervals: 95 %, bootstrap over {drawn_text(len(d), whose)}"
+    print(f"\n{doc['data']}, {d.split}, {size} pixels, n = {len(d)}, threshold {threshold:g}.\n{intervals}.\n{DISCLAIMER}")
 
 def _save(doc, d, p, base, weights, threshold, out:Path) -> None:
     "Metrics and figures in a folder; the curves of the training too, where it left them beside the weights."
