@@ -73,19 +73,8 @@ def reasons_to_look(
     if near and near!=label: reasons.append((3, f"most similar cases are {near}, the classifier says {label}"))
     return sorted(reasons + _about_answer(answer), key=lambda r: -r[0])
 
-# %% ../nbs/33_case.ipynb #c3000001
-# width over height from which two of three pneumonias and one of ten normals of the training films lie
-_TIGHT = 1.4
-
-def _crop_caution(film:Radiograph, label:str) -> str:
-    "A sentence where the answer is pneumonia and the film is cropped as tightly as pneumonias are; else an empty one."
-    h,w = film.pixels.shape
-    if label!="pneumonia" or min(h, w) < 29 or w < _TIGHT*h: return ""
-    return ("The film is cropped tightly at top and bottom, as two of three pneumonias and one of ten normals in "
-            "training were. This network takes a tight crop for pneumonia, so the answer may rest on the crop.")
-
 # %% ../nbs/33_case.ipynb #a1200021
-_NO_INDEX = "no index at hand; `pneumo index build` makes one"
+_NO_INDEX = "no index at hand; the command pneumo index build makes one"
 
 def _open_similar(index) -> tuple:
     "The index of similar cases, and why there is none; raises InputError when a named one cannot be opened."
@@ -208,7 +197,6 @@ def _case(film, found, reads, shown, about) -> dict:
         need=sum(weight for weight,_ in reasons),
         reasons=[reason for _,reason in reasons],
         independent=_independent_answers(answer["label"], reads, similar),
-        caution=_crop_caution(film, answer["label"]),
         notes=list(film.notes),
         classifier=answer,
         place=found["place"],

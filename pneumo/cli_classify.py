@@ -252,15 +252,13 @@ _PHANTOMS_ONLY = "these weights have never seen a phantom, so figures on phantom
 
 def _measured(data:str, weights:Path, size:int) -> dict:
     "The data to measure on; phantoms do not stand in for patients, and a warning says what figures on them are worth."
-    from pneumo.data import FILE, find_pneumoniamnist, load_data
+    from pneumo.data import load_data
     from pneumo.image import InputError
     from pneumo.model import read_header
-    if data=="auto" and not find_pneumoniamnist(size):
-        name = FILE if size==28 else f"pneumoniamnist_{size}.npz"
-        raise InputError(f"PneumoniaMNIST is not here and cannot be downloaded: get {name} from "
-                         "https://zenodo.org/records/10519652 and set PNEUMO_DATA to it "
-                         f"(--data phantoms runs without it, but {_PHANTOMS_ONLY})")
-    splits = load_data(data, size)
+    try: splits = load_data("pneumoniamnist" if data=="auto" else data, size)
+    except InputError as e:
+        if data!="auto": raise
+        raise InputError(f"{e} (--data phantoms runs without it, but {_PHANTOMS_ONLY})") from e
     if splits["test"].banner and read_header(weights).get("source")!="phantoms": say(f"warning: {_PHANTOMS_ONLY}")
     return splits
 

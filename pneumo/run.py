@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROOMS', 'project_root', 'is_study', 'find_studies', 'Code', 'parameters', 'fingerprint', 'up_to_date',
-           'check_parameters', 'run_study', 'headline_of', 'headline_table', 'headline', 'stored_headline', 'grid',
-           'sweep', 'sweep_metrics', 'plot_sweep']
+           'check_parameters', 'listed', 'mapped', 'whole', 'run_study', 'headline_of', 'headline_table', 'headline',
+           'stored_headline', 'grid', 'sweep', 'sweep_metrics', 'plot_sweep']
 
 # %% ../nbs/40_run.ipynb #954b7c9d
 import ast, csv, difflib, hashlib, json, math, os, re, sys, tempfile, time, warnings
@@ -84,8 +84,9 @@ def parameters(
     def value(node):
         try: return ast.literal_eval(node)
         except ValueError: return Code(ast.get_source_segment(source, node))
-    set_here = [line for line in lines if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)]
-    return {line.targets[0].id: value(line.value) for line in set_here}
+    targets = {ast.Assign: lambda line: line.targets[0], ast.AnnAssign: lambda line: line.target}
+    set_here = [(targets[type(line)](line), line.value) for line in lines if type(line) in targets and line.value]
+    return {target.id: value(v) for target,v in set_here if isinstance(target, ast.Name)}
 
 # %% ../nbs/40_run.ipynb #ff73018d
 def _data_digest(data) -> str:
@@ -174,11 +175,11 @@ def _alike(default, v) -> bool:
     def fits(element): return any(_alike(d, element) for d in default or [None])
     return isinstance(v, (list, tuple)) and all(map(fits, v))
 
-def _unknown(name:str, k:str, own:dict) -> InputError:
-    "That a notebook has no such parameter, and which it has."
+def _unknown(name:str, k:str, own, what:str="parameter") -> InputError:
+    "That a notebook has no such parameter, or a parameter no such field, and which it has."
     near = difflib.get_close_matches(k, own, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(own)}"
-    return InputError(f"{name} has no parameter {k!r}; {hint}")
+    return InputError(f"{name} has no {what} {k!r}; {hint}")
 
 def _unlike(name:str, k:str, default, v) -> InputError:
     "That a value is of another kind than its default, and how to write it."
@@ -197,6 +198,51 @@ def check_parameters(
     for k,v in (params or {}).items():
         if k not in own: raise _unknown(name, k, own)
         if not _alike(own[k], v): raise _unlike(name, k, own[k], v)
+
+# %% ../nbs/40_run.ipynb #40given1
+def listed(
+    value,         # a list, a single value, or text such as "0,1" or "[0, 1]"
+    of:type,       # of the elements: str, int or float
+    name:str,      # of the parameter
+    among=None,    # what it may hold; anything if None
+) -> list:
+    "A parameter as a list, however it was passed; raises InputError that says what to write."
+    parts = value if isinstance(value, (list, tuple)) else str(value).strip("[]() ").split(",")
+    plain = [str(v).strip(" '\"") for v in parts]
+    such = ", ".join(map(str, among or {int: (0, 1), float: (.1, .2), str: ("a", "b")}[of]))
+    told = f"{name} is a list such as {such}; write it as -p {name} '{such.replace(', ', ',')}'"
+    try: made = [of(v) for v in plain if v]
+    except ValueError: raise InputError(f"{told}, not {value!r}") from None
+    if wrong := [v for v in made if among is not None and v not in among]:
+        raise InputError(f"{name}: {wrong[0]!r} is none of {such}")
+    if not made: raise InputError(f"{told}; it is empty")
+    return made
+
+def mapped(
+    value,         # a dict, or text such as '{"zoom": 0.2}'
+    name:str,      # of the parameter
+    among,         # the keys that it may have
+) -> dict:
+    "A parameter as a mapping, however it was passed; raises InputError that says what to write."
+    try: made = dict(ast.literal_eval(value) if isinstance(value, str) else value)
+    except (ValueError, SyntaxError, TypeError):
+        raise InputError(f"""{name} is a mapping; write it as -p {name} '{{"name": value}}', not {value!r}""") from None
+    for k in made:
+        if k not in among: raise _unknown(name, k, among, "field")
+    return made
+
+def whole(
+    value,           # a number, or text that reads as one
+    name:str,        # of the parameter
+    least:int=0,     # the smallest that is of use
+    zero:bool=False, # 0 is allowed too, and means all
+) -> int:
+    "A parameter as a whole number that is large enough; raises InputError that says what to write."
+    wanted = f"{name} is a whole number from {least} on" + (", or 0 for all" if zero else "")
+    try: n = int(str(value))
+    except ValueError: raise InputError(f"{wanted}, not {value!r}") from None
+    if n < least and not (zero and n==0): raise InputError(f"{wanted}, not {n}")
+    return n
 
 # %% ../nbs/40_run.ipynb #13share2
 def _paths_in(v) -> list[str]:

@@ -29,6 +29,8 @@ PARAMETERS = {
     "53_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5],
                           limit=160, n_boot=50),
     "54_files": dict(films=2, limit=2),
+    "56_resolution": dict(data="phantoms", fine=64, sizes=[28], seeds=[0, 1], n_teachers=2, epochs=1, epochs_alone=1,
+                          passes=1, limit=256, n_boot=20),
 }
 DAMAGED = 500  # files through the reader whenever everything is checked; `check.py fuzz` takes ten times as many
 
