@@ -41,8 +41,9 @@ def _packed(arrays:dict, width:int) -> dict:
     import numpy as np
     most, coded, where, at = 2**(8*width-1)-1, [], {}, 0
     for name,a in arrays.items():
-        scale = float(np.abs(a).max()/most) or 1.
-        whole = np.rint(np.asarray(a)/scale).astype("<i4")
+        a = np.asarray(a, float)
+        scale = float(np.abs(a).max())/most or 1.
+        whole = np.rint(a/scale).astype("<i4")
         coded.append(whole.reshape(-1,1).view(np.uint8)[:,:width].tobytes())
         where[name] = [at, list(whole.shape), width, scale]
         at += len(coded[-1])

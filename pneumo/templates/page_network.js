@@ -44,33 +44,35 @@ function padded({c, h, w, v}, p) {
   return out;
 }
 
-// A convolution: the surroundings of a row's pixels are laid side by side, then multiplied by four filters at a time
+// A convolution: the surroundings of a row's pixels are laid side by side, then multiplied by the filters
 function convolved(x, f) {
-  const p = f.k >> 1, high = x.h+2*p, wide = x.w+2*p, v = padded(x, p), n = f.ni*f.k*f.k;
   const h = Math.ceil(x.h/f.stride), w = Math.ceil(x.w/f.stride), out = new Float64Array(f.no*h*w);
-  const around = new Float64Array(w*n);
+  const p = f.k >> 1, v = padded(x, p), high = x.h+2*p, wide = x.w+2*p, n = f.ni*f.k*f.k;
+  const around = new Float64Array((w + w%2)*n);   // of an even number of pixels: they are taken in pairs
   for (let y = 0; y < h; y++) {
     for (let c = 0, to = 0; c < w; c++) for (let i = 0; i < f.ni; i++) for (let ky = 0; ky < f.k; ky++) {
       const from = (i*high + y*f.stride+ky)*wide + c*f.stride;
       for (let kx = 0; kx < f.k; kx++) around[to++] = v[from+kx];
     }
-    for (let o = 0; o < f.no; o += 4) for (let c = 0; c < w; c++) {
-      let a = f.bias[o], b = f.bias[o+1], d = f.bias[o+2], e = f.bias[o+3];
-      for (let i = c*n, end = i+n, k = o*n; i < end; i++, k += 4) {
-        const u = around[i];
-        a += u*f.w[k];
-        b += u*f.w[k+1];
-        d += u*f.w[k+2];
-        e += u*f.w[k+3];
-      }
-      const to = (o*h+y)*w + c, plane = h*w;
-      out[to] = a;
-      out[to+plane] = b;
-      out[to+2*plane] = d;
-      out[to+3*plane] = e;
-    }
+    multiplied(around, n, f, out, y*w, w, h*w);
   }
   return {c: f.no, h, w, v: out};
+}
+
+// One row of all channels, four filters and two pixels at a time: the sums stay in the processor's registers
+function multiplied(around, n, {no, w: filters, bias}, out, row, w, plane) {
+  for (let o = 0; o < no; o += 4) for (let c = 0; c < w; c += 2) {
+    let a = bias[o], b = bias[o+1], d = bias[o+2], e = bias[o+3], a2 = a, b2 = b, d2 = d, e2 = e;
+    for (let i = c*n, end = i+n, k = o*n; i < end; i++, k += 4) {
+      const u = around[i], u2 = around[i+n], p = filters[k], q = filters[k+1], r = filters[k+2], s = filters[k+3];
+      a += u*p; b += u*q; d += u*r; e += u*s;
+      a2 += u2*p; b2 += u2*q; d2 += u2*r; e2 += u2*s;
+    }
+    const to = o*plane + row + c;
+    out[to] = a; out[to+plane] = b; out[to+2*plane] = d; out[to+3*plane] = e;
+    if (c+1 === w) continue;
+    out[to+1] = a2; out[to+plane+1] = b2; out[to+2*plane+1] = d2; out[to+3*plane+1] = e2;
+  }
 }
 
 const positive = x => ({...x, v: x.v.map(u => u > 0 ? u : 0)});
