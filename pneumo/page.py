@@ -6,7 +6,8 @@
 __all__ = ['write_page', 'page']
 
 # %% ../nbs/47_page.ipynb #47p00003
-import base64, json
+import base64
+from functools import cache
 from pathlib import Path
 
 from .console import app, command
@@ -99,6 +100,7 @@ def _chosen(y, answers) -> list[tuple]:   # (name, number, quarter turns)
             ("drawn healthy, upside down", healthy, 2),
             ("drawn healthy, an error", pick(0, "pneumonia"), 0)]
 
+@cache
 def _samples(n:int=24, size:int=224) -> list[dict]:
     "Four phantoms as JPEG: name and data URI."
     import numpy as np

@@ -8,6 +8,7 @@ from nbdev.doclinks import _build_modidx
 from nbdev.serve import proc_nbs
 
 from pages import NUMBER, ROOT, commands, documented, tidy
+from pneumo.page import write_page
 from pneumo.run import ROOMS, is_study
 
 PROC, SITE, STAGE = Path("_proc"), Path("_docs"), Path("runs/site")
@@ -78,6 +79,7 @@ def build():
     shutil.move(PROC/SITE, SITE)
     for css in SITE.rglob("*.css"):  # the themes fetch a font from elsewhere, and site.css names another
         css.write_text(FONT.sub("", css.read_text(encoding="utf-8")), encoding="utf-8")
+    write_page(SITE/"try.html", home="index.html")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 // The numbers of a part, as `pneumo.page` packs them: whole numbers of two or three bytes times a scale
 function unpackedPart(name) {
-  const {base64, tensors} = PARTS[name], bytes = Uint8Array.from(atob(base64), c => c.charCodeAt(0));
+  const {base64, tensors} = PARTS[name], coded = atob(base64);
   const read = ([at, shape, width, scale]) => {
     const v = new Float64Array(shape.reduce((a, b) => a*b)), shift = 32-8*width;
-    for (let i = 0; i < v.length; i++) {
+    for (let i = 0, from = at; i < v.length; i++) {
       let whole = 0;
-      for (let b = 0; b < width; b++) whole |= bytes[at + i*width + b] << (8*b + shift);
-      v[i] = (whole >> shift)*scale;
+      for (let b = 0; b < width; b++) whole |= coded.charCodeAt(from++) << (8*b + shift);
+      v[i] = (whole >> shift)*scale;   // shifted back with its sign
     }
     return Object.assign(v, {shape});
   };

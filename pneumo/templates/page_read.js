@@ -290,7 +290,7 @@ const PNG = "\x89PNG\r\n\x1a\n", JPEG = "\xff\xd8\xff";
 async function decoded(bytes) {
   const head = text(bytes, 0, 8), dicom = text(bytes, 128, 132) === "DICM";
   if (dicom) throw new Refusal(`a DICOM file; ${COMMAND}`);
-  if (head !== PNG && !head.startsWith(JPEG)) throw new Refusal(`neither PNG nor JPEG; of other formats, ${COMMAND}`);
+  if (head !== PNG && !head.startsWith(JPEG)) throw new Refusal("neither PNG nor JPEG; the command reads other formats: pneumo predict FILE");
   try { return await (head === PNG ? readPng : readJpeg)(bytes); }
   catch (e) { throw e instanceof Refusal ? e : new Refusal(`the image is damaged or cut off (${e.message})`); }
 }
