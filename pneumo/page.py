@@ -95,10 +95,10 @@ def _chosen(y, answers) -> list[tuple]:   # (name, number, quarter turns)
         fitting = [i for i,a in enumerate(answers) if (y[i], a["label"])==(drawn, called)] or [0]
         return min(fitting, key=lambda i: (answers[i]["refer"], answers[i]["ood"]))
     healthy = pick(0, "normal")
-    return [("drawn healthy", healthy, 0),
-            ("drawn with pneumonia", pick(1, "pneumonia"), 0),
-            ("drawn healthy, upside down", healthy, 2),
-            ("drawn healthy, an error", pick(0, "pneumonia"), 0)]
+    return [("phantom, healthy", healthy, 0),
+            ("phantom with pneumonia", pick(1, "pneumonia"), 0),
+            ("phantom, upside down", healthy, 2),
+            ("phantom, healthy: a mistake", pick(0, "pneumonia"), 0)]
 
 @cache
 def _samples(n:int=24, size:int=224) -> list[dict]:

@@ -54,8 +54,14 @@ function showReasons(a) {
   return reasons.length;
 }
 
+function setInWords(set, allowed) {
+  if (set.length > 1) return "Neither normal nor pneumonia can be ruled out.";
+  return set[0] === "pneumonia" ? `Of 100 normal films, at most ${allowed} look as suspicious as this one.`
+                                : `Of 100 films with pneumonia, at most ${allowed} look as normal as this one.`;
+}
+
 function showAnswer(a, film) {
-  const percent = v => `${(100*v).toFixed(1)}%`, only = a.prediction_set.length === 1;
+  const percent = v => `${(100*v).toFixed(1)}%`;
   $("label").textContent = a.label;
   $("label").className = `big ${a.label}`;
   $("probability").textContent = written(a.probability);
@@ -65,8 +71,7 @@ function showAnswer(a, film) {
   $("band").style.left = percent(a.low);
   $("band").style.right = percent(1-a.high);
   $("dot").style.left = percent(a.probability);
-  $("set").textContent = only ? `Only ${a.prediction_set[0]} is left when the other answer is put to the test.`
-                              : "Neither normal nor pneumonia can be ruled out.";
+  $("set").textContent = setInWords(a.prediction_set, Math.round(100 - 100*FACTS.records[a.size].level));
   $("ood").textContent = a.ood.toFixed(2);
   $("likeness").textContent = a.unusual ? "This film is unlike the radiographs that the network was trained on. The answer may mean nothing."
     : a.strange ? `As for the film itself: ${a.strange}. The answer may mean nothing.`
@@ -86,6 +91,7 @@ let shown, turn = 0;   // the film on the screen; the file that was asked about 
 async function ask(bytes, name) {
   const mine = ++turn;
   document.body.classList.add("busy");
+  document.body.classList.remove("done");
   $("refused").hidden = true;
   $("said").textContent = `Reading ${name} …`;
   await pause();
@@ -97,8 +103,10 @@ async function ask(bytes, name) {
     showAnswer(a, film);
     $("name").textContent = name;
     $("result").hidden = false;
+    document.body.classList.add("done");
     const look = showReasons(a) ? " A person should look at this film." : "";
     $("said").textContent = `${name}: ${a.label}, probability ${written(a.probability)} (95 % interval ${between(a.low, a.high)}).${look}`;
+    $("result").scrollIntoView({block: "nearest"});
     await pause();
     const heat = heatmap(loaded(a.size), a.x, a.size, FACTS.explained[a.size]);
     if (mine !== turn) return;
