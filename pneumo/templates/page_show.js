@@ -23,7 +23,7 @@ function heatCanvas(heat, size) {
 }
 
 function drawFilm(film, heat, size) {   // the film; over it the map, in a frame around what the network saw
-  const canvas = $("film"), scale = Math.max(280/Math.min(film.w, film.h), Math.min(1, 1024/Math.max(film.w, film.h)));
+  const canvas = $("film"), scale = Math.max(420/Math.min(film.w, film.h), Math.min(1, 1024/Math.max(film.w, film.h)));
   const w = canvas.width = Math.round(film.w*scale), h = canvas.height = Math.round(film.h*scale), side = Math.min(w, h);
   const pen = canvas.getContext("2d"), left = (w-side)/2, top = (h-side)/2, picture = greyCanvas(film);
   pen.imageSmoothingQuality = "high";
@@ -106,7 +106,7 @@ async function ask(bytes, name) {
     document.body.classList.add("done");
     const look = showReasons(a) ? " A person should look at this film." : "";
     $("said").textContent = `${name}: ${a.label}, probability ${written(a.probability)} (95 % interval ${between(a.low, a.high)}).${look}`;
-    $("result").scrollIntoView({block: "nearest"});
+    if ($("result").getBoundingClientRect().top > .6*innerHeight) $("result").scrollIntoView();   // on a phone
     await pause();
     const heat = heatmap(loaded(a.size), a.x, a.size, FACTS.explained[a.size]);
     if (mine !== turn) return;
