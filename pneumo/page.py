@@ -54,7 +54,8 @@ def _network_part(model) -> dict:
     "A classifier's numbers; raises InputError for another network than PneumoNet."
     from pneumo.image import InputError
     from pneumo.model import PneumoNet
-    if not isinstance(model.net, PneumoNet): raise InputError(f"a page holds pneumonet alone, not {model.config['model']}")
+    name = model.config["model"]
+    if not isinstance(model.net, PneumoNet): raise InputError(f"a page holds pneumonet alone, not {name}")
     last = model.net[-1]
     head = dict(weight=last.weight.detach().numpy(), bias=last.bias.detach().numpy())
     return _packed(_convolutions(model.net) | head, 3) | dict(stride=model.net[0].stride[0])

@@ -38,7 +38,8 @@ function unitPattern(v) {   // mean 0, length 1
 function coarsePattern(g, size) {   // means over boxes of a grid of 14 × 14; a pixel on an edge counts in part
   const boxes = Array.from({length: 14}, (_, i) => Float64Array.from({length: size}, (_, p) =>
     Math.max(0, Math.min((i+1)*size/14, p+1) - Math.max(i*size/14, p))*14/size));
-  const rows = boxes.map(box => Float64Array.from({length: size}, (_, x) => box.reduce((sum, b, y) => sum + b*g[y*size+x], 0)));
+  const inColumn = (box, x) => box.reduce((sum, b, y) => sum + b*g[y*size+x], 0);
+  const rows = boxes.map(box => Float64Array.from({length: size}, (_, x) => inColumn(box, x)));
   return unitPattern(rows.flatMap(row => boxes.map(box => dot(box, row))));
 }
 
@@ -82,15 +83,20 @@ function doubt(record, label, set, score) {   // why the answer itself is in dou
 
 const networks = {};
 const loaded = name => networks[name] ??= network(name);
-const rawScore = (size, g) => Math.max(-27.6310211159, Math.min(27.6310211159, logit(loaded(size), forward(loaded(size), g, size))));
+const MOST = 27.6310211159;   // log-odds are cut off there
+function rawScore(size, g) {
+  const net = loaded(size);
+  return Math.max(-MOST, Math.min(MOST, logit(net, forward(net, g, size))));
+}
 
 // The answer to a film, with the keys of `assess`; `x` is what the network saw
 function assess(film) {
   const size = Math.max(FACTS.sizes[0], ...FACTS.sizes.filter(s => s <= Math.min(film.w, film.h)));
-  const x = reduced(film, size), record = FACTS.records[size], z = rawScore(size, x), population = loaded("population");
+  const x = reduced(film, size), record = FACTS.records[size], z = rawScore(size, x);
   const [score, lower, upper] = interval(record, z), [probability, low, high] = [score, lower, upper].map(toProba);
   const label = probability >= .5 ? "pneumonia" : "normal", set = predictionSet(record, z);
-  const features = populationFeatures(population, x, size), lies = FACTS.lies[orientationState(features, population, size)];
+  const population = loaded("population"), features = populationFeatures(population, x, size);
+  const lies = FACTS.lies[orientationState(features, population, size)];
   const ood = Math.max(uncorrelated(x, size), distance(features, population, size));
   const others = film.others.map(o => toProba(record.slope*rawScore(size, reduced(o, size)) + record.intercept));
   const changes = others.some(q => (q >= .5) !== (probability >= .5) || Math.abs(q-probability) > .02);

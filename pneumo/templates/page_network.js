@@ -30,7 +30,8 @@ function grouped(f, w) {
 function network(name) {   // {stem, blocks, weight, bias}: from the numbers of a part
   const t = unpackedPart(name), blocks = [], stride = PARTS[name].stride;
   for (let i = 0; t[`${i}.first`]; i++) {
-    const skip = t[`${i}.skip`] && filter(t, `${i}.skip`, 1), step = skip ? 2 : 1;   // a block with a skip halves the sides
+    const skip = t[`${i}.skip`] && filter(t, `${i}.skip`, 1);
+    const step = skip ? 2 : 1;   // a block with a convolution in its shortcut halves the sides
     blocks.push({first: filter(t, `${i}.first`, step), second: filter(t, `${i}.second`, 1), skip, step});
   }
   return {...t, stem: filter(t, "stem", stride), blocks};
@@ -120,7 +121,7 @@ function backFilter(f) {   // the filter that takes a gradient through a convolu
 const backwards = (g, f) => convolved(g, f.back ??= backFilter(f));
 const where = (g, x) => ({...g, v: g.v.map((u, i) => x.v[i] > 0 ? u : 0)});
 
-function spread({c, h, w, v}, all) {   // a map of twice the side: every value once among zeros, or as a quarter in all four
+function spread({c, h, w, v}, all) {   // twice the side: a value stands once among zeros, or as a quarter in all four
   const out = new Float64Array(4*c*h*w);
   v.forEach((u, i) => {
     const to = Math.floor(i/w)*4*w + i%w*2;

@@ -116,7 +116,8 @@ function jpegSegments(bytes) {
       Object.assign(found, {marker, bits: body[0], h: body[1]*256+body[2], w: body[3]*256+body[4], channels: body[5]});
     if (marker === 0xe1 && text(body, 0, 6) === "Exif\0\0") found.orientation ??= orientationOf(body.slice(6));
     if (marker === 0xe1 && text(body, 0, 4) === "http") found.xmp ??= orientationInXmp(body) || undefined;
-    const foreign = (marker > 0xe0 && marker <= 0xef && marker !== 0xee) || marker === 0xfe;   // 0xee: how colours are coded
+    const application = marker > 0xe0 && marker <= 0xef && marker !== 0xee;   // 0xee says how colours are coded
+    const foreign = application || marker === 0xfe;
     if (!foreign) found.kept.push(bytes.subarray(at, at+n));
   }
   throw new Refusal("this JPEG is damaged or cut off");
@@ -144,7 +145,8 @@ async function readJpeg(bytes) {
 
 // ---- levels, whatever the format
 function checkSize(w, h) {
-  if (w*h > 5e7) throw new Refusal(`${w} × ${h} pixels are more than a radiograph has; save it with fewer than 50 million`);
+  const tooMany = "are more than a radiograph has; save it with fewer than 50 million";
+  if (w*h > 5e7) throw new Refusal(`${w} × ${h} pixels ${tooMany}`);
   if (Math.min(w, h) < 8) throw new Refusal(`${w}×${h} pixels is too small for a radiograph`);
 }
 
@@ -176,7 +178,8 @@ function mapped(levels, low, high) {   // from black to white
 }
 
 function quantile(sorted, q) {
-  const at = q*(sorted.length-1), i = Math.floor(at), t = at-i, a = sorted[i], b = sorted[Math.min(i+1, sorted.length-1)];
+  const last = sorted.length-1, at = q*last, i = Math.floor(at), t = at-i;
+  const a = sorted[i], b = sorted[Math.min(i+1, last)];
   return t < .5 ? a + (b-a)*t : b - (b-a)*(1-t);
 }
 
@@ -201,7 +204,8 @@ function greyOf16(levels, w, h) {   // 16 bits: stretched from 8, or under a ran
   const step = top < 256 ? 1 : [257, 256].find(s => levels.every(v => v%s === 0));
   if (step) return {g: mapped(levels, 0, 255*step), others: []};
   const [low, high] = greyRange(levels, w, h), room = high-low;
-  const others = [[.1, .1], [-.05, -.05], [.1, -.05], [-.05, .1]].map(([a, b]) => mapped(levels, low-a*room, high+b*room));
+  const nearby = [[.1, .1], [-.05, -.05], [.1, -.05], [-.05, .1]];   // ranges that are wider or narrower
+  const others = nearby.map(([a, b]) => mapped(levels, low-a*room, high+b*room));
   const note = "the file does not say which levels are black and white; the range was chosen from its pixels";
   return {g: mapped(levels, low, high), others, note};
 }
@@ -274,7 +278,8 @@ function withContrast(film) {
 function pixelDoubts({w, h, g}) {
   const share = histogram(g), sum = f => share.reduce((all, s, v) => all + s*f(v), 0);
   const mean = sum(v => v), spread = Math.sqrt(sum(v => (v-mean)**2)), levels = share.filter(s => s > 0).length;
-  const black = sum(v => +(v < 3)), white = sum(v => +(v > 252)), percent = v => `${(v*100).toFixed(0)}%`, short = Math.min(w, h);
+  const black = sum(v => +(v < 3)), white = sum(v => +(v > 252)), percent = v => `${(v*100).toFixed(0)}%`;
+  const short = Math.min(w, h);
   return [
     [spread < (w === 28 && h === 28 ? 5 : 8), "almost uniform; this does not look like a radiograph"],
     [levels < 32, `only ${levels} grey levels are left`],
@@ -290,7 +295,8 @@ const PNG = "\x89PNG\r\n\x1a\n", JPEG = "\xff\xd8\xff";
 async function decoded(bytes) {
   const head = text(bytes, 0, 8), dicom = text(bytes, 128, 132) === "DICM";
   if (dicom) throw new Refusal(`a DICOM file; ${COMMAND}`);
-  if (head !== PNG && !head.startsWith(JPEG)) throw new Refusal("neither PNG nor JPEG; the command reads other formats: pneumo predict FILE");
+  if (head !== PNG && !head.startsWith(JPEG))
+    throw new Refusal("neither PNG nor JPEG; the command reads other formats: pneumo predict FILE");
   try { return await (head === PNG ? readPng : readJpeg)(bytes); }
   catch (e) { throw e instanceof Refusal ? e : new Refusal(`the image is damaged or cut off (${e.message})`); }
 }
@@ -302,7 +308,8 @@ async function readFilm(bytes) {
   if (orientation > 4 && orientation < 9) [w, h] = [h, w];
   const deep = planes[0] instanceof Uint16Array, levels = luminance(planes);
   const {g, others, note} = deep ? greyOf16(levels, w, h) : {g: levels, others: []};
-  const warnings = [...(isColoured({w, h, planes}) ? ["a colour image; this does not look like a radiograph"] : []), ...doubts];
+  const colour = isColoured({w, h, planes}) ? ["a colour image; this does not look like a radiograph"] : [];
+  const warnings = [...colour, ...doubts];
   const film = {w, h, g, shape: [h, w], notes: note ? [note] : [], warnings, others: others.map(o => ({w, h, g: o}))};
   const read = withContrast(withoutBorder(film));
   return {...read, warnings: [...read.warnings, ...pixelDoubts(read)]};

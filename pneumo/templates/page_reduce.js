@@ -31,7 +31,7 @@ function narrowed({w, h, g}, to) {   // in width, the result lying on its side, 
 
 const resized = (square, size) => square.w === size ? square : narrowed(narrowed(square, size), size);
 
-// libjpeg's integer cosine transform as one matrix of 8 × 8 numbers of 13 bits; the second half of a row mirrors the first
+// libjpeg's integer cosine transform as one matrix of numbers of 13 bits; the second half of a row mirrors the first
 const COSINES = [
   [8192, 8192, 8192, 8192], [11363, 9633, 6437, 2260], [10703, 4433, -4433, -10703], [9633, -2259, -11362, -6436],
   [8192, -8192, -8192, 8192], [6437, -11362, 2261, 9633], [4433, -10704, 10704, -4433], [2260, -6436, 9633, -11363],

@@ -23,9 +23,10 @@ function heatCanvas(heat, size) {
 }
 
 function drawFilm(film, heat, size) {   // the film; over it the map, in a frame around what the network saw
-  const canvas = $("film"), scale = Math.max(420/Math.min(film.w, film.h), Math.min(1, 1024/Math.max(film.w, film.h)));
-  const w = canvas.width = Math.round(film.w*scale), h = canvas.height = Math.round(film.h*scale), side = Math.min(w, h);
-  const pen = canvas.getContext("2d"), left = (w-side)/2, top = (h-side)/2, picture = greyCanvas(film);
+  const canvas = $("film"), pen = canvas.getContext("2d");
+  const scale = Math.max(420/Math.min(film.w, film.h), Math.min(1, 1024/Math.max(film.w, film.h)));
+  const w = canvas.width = Math.round(film.w*scale), h = canvas.height = Math.round(film.h*scale);
+  const side = Math.min(w, h), left = (w-side)/2, top = (h-side)/2, picture = greyCanvas(film);
   pen.imageSmoothingQuality = "high";
   pen.drawImage(picture, 0, 0, w, h);
   if (!heat) return;
@@ -50,7 +51,8 @@ function showReasons(a) {
   const reasons = a.label === "pneumonia" ? [...a.reasons, always] : a.reasons;
   $("look").hidden = !reasons.length;
   $("fine").hidden = reasons.length > 0;
-  $("reasons").replaceChildren(...reasons.map(words => Object.assign(document.createElement("li"), {textContent: words})));
+  const line = words => Object.assign(document.createElement("li"), {textContent: words});
+  $("reasons").replaceChildren(...reasons.map(line));
   return reasons.length;
 }
 
@@ -60,6 +62,13 @@ function setInWords(set, allowed) {
                                 : `Of 100 films with pneumonia, at most ${allowed} look as normal as this one.`;
 }
 
+function likenessInWords({unusual, strange}) {
+  const trainedOn = "the radiographs that the network was trained on";
+  if (!strange) return `This film resembles ${trainedOn}.`;
+  const why = unusual ? `This film is unlike ${trainedOn}` : `As for the film, ${strange}`;
+  return `${why}. The answer may mean nothing.`;
+}
+
 function showAnswer(a, film) {
   const percent = v => `${(100*v).toFixed(1)}%`;
   $("label").textContent = a.label;
@@ -67,22 +76,20 @@ function showAnswer(a, film) {
   $("probability").textContent = written(a.probability);
   $("interval").textContent = between(a.low, a.high);
   $("track").className = `track ${a.label}`;
-  $("track").setAttribute("aria-label", `Probability ${written(a.probability)} on a scale from 0 to 1; called from 0.5 on`);
+  $("track").setAttribute("aria-label", `Probability ${written(a.probability)} of 0 to 1; called from 0.5 on`);
   $("band").style.left = percent(a.low);
   $("band").style.right = percent(1-a.high);
   $("dot").style.left = percent(a.probability);
   $("set").textContent = setInWords(a.prediction_set, Math.round(100 - 100*FACTS.records[a.size].level));
   $("ood").textContent = a.ood.toFixed(2);
-  $("likeness").textContent = a.unusual ? "This film is unlike the radiographs that the network was trained on. The answer may mean nothing."
-    : a.strange ? `As for the film itself: ${a.strange}. The answer may mean nothing.`
-    : "This film resembles the radiographs that the network was trained on.";
+  $("likeness").textContent = likenessInWords(a);
   $("likeness").className = a.strange ? "warn" : "";
   $("oodtrack").setAttribute("aria-label", `Score ${a.ood.toFixed(2)}; a typical training film has 0, the limit is 1`);
   $("ooddot").style.left = percent(Math.min(1, Math.max(0, a.ood)/2));
   $("rare").textContent = `${FACTS.population.rare[a.size]*1000} of 1000 training films`;
   const unseen = Math.round(100 - 100*Math.min(film.w, film.h)/Math.max(film.w, film.h));
-  const part = unseen ? `the film's centred square. It saw nothing of the rest, ${unseen} % of the film` : "the whole film";
-  $("what").textContent = `${a.size} × ${a.size} pixels of ${part}.`;
+  const square = `the film's centred square. It saw nothing of the rest, ${unseen} % of the film`;
+  $("what").textContent = `${a.size} × ${a.size} pixels of ${unseen ? square : "the whole film"}.`;
   $("file").textContent = [`${film.shape[1]} × ${film.shape[0]} pixels in the file`, ...film.notes].join("; ");
 }
 
@@ -104,8 +111,9 @@ async function ask(bytes, name) {
     $("name").textContent = name;
     $("result").hidden = false;
     document.body.classList.add("done");
-    const look = showReasons(a) ? " A person should look at this film." : "";
-    $("said").textContent = `${name}: ${a.label}, probability ${written(a.probability)} (95 % interval ${between(a.low, a.high)}).${look}`;
+    const look = showReasons(a) ? "A person should look at this film." : "";
+    const chance = `probability ${written(a.probability)} (95 % interval ${between(a.low, a.high)})`;
+    $("said").textContent = `${name}: ${a.label}, ${chance}. ${look}`;
     if ($("result").getBoundingClientRect().top > .6*innerHeight) $("result").scrollIntoView();   // on a phone
     await pause();
     const heat = heatmap(loaded(a.size), a.x, a.size, FACTS.explained[a.size]);
@@ -145,6 +153,8 @@ addEventListener("drop", e => {
   document.body.classList.remove("over");
   askFile(e.dataTransfer.files[0]);
 });
-for (const button of document.querySelectorAll(".sample"))
-  button.addEventListener("click", () => ask(bytesOf(button.querySelector("img").src.split(",")[1]), button.dataset.name));
+for (const button of document.querySelectorAll(".sample")) {
+  const bytes = () => bytesOf(button.querySelector("img").src.split(",")[1]);
+  button.addEventListener("click", () => ask(bytes(), button.dataset.name));
+}
 checkBrowser().catch(() => false).then(same => { $("differs").hidden = same; });
