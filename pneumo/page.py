@@ -91,15 +91,16 @@ def _explained(model) -> dict:
 
 # %% ../nbs/47_page.ipynb #47p00015
 def _chosen(y, answers) -> list[tuple]:   # (name, number, quarter turns)
-    "Which phantoms become samples: the most usual film of each kind, by the answers to all."
+    "Which phantoms become samples: the most usual film of each kind, by the answers to all; a kind without a film is left out."
     def pick(drawn, called):
-        fitting = [i for i,a in enumerate(answers) if (y[i], a["label"])==(drawn, called)] or [0]
-        return min(fitting, key=lambda i: (answers[i]["refer"], answers[i]["ood"]))
+        fitting = [i for i,a in enumerate(answers) if (y[i], a["label"])==(drawn, called)]
+        return min(fitting, key=lambda i: (answers[i]["refer"], answers[i]["ood"]), default=None)
     healthy = pick(0, "normal")
-    return [("phantom, healthy", healthy, 0),
-            ("phantom with pneumonia", pick(1, "pneumonia"), 0),
-            ("phantom, upside down", healthy, 2),
-            ("phantom, healthy: a mistake", pick(0, "pneumonia"), 0)]
+    found = [("phantom, healthy", healthy, 0),
+             ("phantom with pneumonia", pick(1, "pneumonia"), 0),
+             ("phantom, upside down", healthy, 2),
+             ("phantom, healthy: a mistake", pick(0, "pneumonia"), 0)]
+    return [f for f in found if f[1] is not None]
 
 @cache
 def _samples(n:int=24, size:int=224) -> list[dict]:
