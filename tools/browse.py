@@ -55,7 +55,7 @@ def try_it(page):
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    try: page.wait_for_function("document.getElementById('time').textContent", timeout=60_000)
+    try: page.wait_for_selector("#time:not(:empty)", timeout=60_000)
     except Exception: return ["the first sample is not answered by keyboard"]
     return [*look(page), *(["an answer without a probability"] if not page.inner_text("#probability") else [])]
 
