@@ -212,14 +212,14 @@ function greyOf16(levels, w, h) {   // 16 bits: stretched from 8, or under a ran
 
 // ---- borders, contrast, doubts
 function edges({w, h, g}, isPlain) {   // what is left without the plain rows and columns at the edges
-  const ends = (n, m, at) => {
+  const ends = (n, m, far, near) => {   // of n lines with m pixels; how far apart lines and pixels lie
     let first = n, last = -1;
     for (let i = 0; i < n; i++) {
       let low = 255, high = 0, sum = 0, squares = 0;
       for (let j = 0; j < m; j++) {
-        const v = g[at(i, j)];
-        low = Math.min(low, v);
-        high = Math.max(high, v);
+        const v = g[i*far + j*near];
+        if (v < low) low = v;
+        if (v > high) high = v;
         sum += v;
         squares += v*v;
       }
@@ -227,7 +227,7 @@ function edges({w, h, g}, isPlain) {   // what is left without the plain rows an
     }
     return last < 0 ? [0, n] : [first, last+1];
   };
-  const [top, bottom] = ends(h, w, (i, j) => i*w+j), [left, right] = ends(w, h, (i, j) => j*w+i);
+  const [top, bottom] = ends(h, w, w, 1), [left, right] = ends(w, h, 1, w);
   return {top, bottom, left, right};
 }
 const isBlackOrWhite = (low, high) => high-low <= 10 && (high <= 16 || low >= 239);
