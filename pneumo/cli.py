@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report, pneumo.cli_case   # noqa: F401 (they join `app`)
+import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report, pneumo.cli_case, pneumo.page   # noqa: F401 (they join `app`)
 from .console import AsJson, Count, app, cell, command, main, say   # noqa: F401 (the entry point)
 
 # %% ../nbs/46_cli.ipynb #b2d932cc

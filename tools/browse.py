@@ -49,6 +49,17 @@ def search(page, name, target):
     return []
 
 
+def try_it(page):
+    "Is the first sample of `Try it` answered by keyboard alone, and does the answer fit a phone?"
+    page.keyboard.press("Tab")  # back to the start page; then comes the place for a file, then the samples
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    try: page.wait_for_selector("#time:not(:empty)", timeout=60_000)
+    except Exception: return ["the first sample is not answered by keyboard"]
+    return [*look(page), *(["an answer without a probability"] if not page.inner_text("#probability") else [])]
+
+
 def problems(site):
     "Everything that is wrong with the site in a folder, a line each."
     from playwright.sync_api import sync_playwright
@@ -66,6 +77,9 @@ def problems(site):
             noted.clear()
             page.goto(home + path.relative_to(site).as_posix())
             wrong += [f"{path.name}: {line}" for line in (*look(page), *noted)]
+        noted.clear()
+        page.goto(home + "try.html")
+        wrong += [f"try.html: {line}" for line in (*try_it(page), *noted)]
         page.goto(home + "index.html")
         for name, target in SOUGHT.items(): wrong += search(page, name, target)
         page.emulate_media(color_scheme="dark")

@@ -8,6 +8,7 @@ from nbdev.doclinks import _build_modidx
 from nbdev.serve import proc_nbs
 
 from pages import NUMBER, ROOT, commands, documented, tidy
+from pneumo.page import write_page
 from pneumo.run import ROOMS, is_study
 
 PROC, SITE, STAGE = Path("_proc"), Path("_docs"), Path("runs/site")
@@ -51,7 +52,8 @@ def render():
         subprocess.run(["quarto", "render", PROC], check=True, env={**os.environ, "QUARTO_PYTHON": sys.executable})
         return
     for warning in smalldocs.site.build(PROC, quiet=True).warnings:
-        if "html.grid" not in warning: print("smalldocs:", warning)  # site.css sets its widths
+        if any(known in warning for known in ("html.grid", "try.html")): continue  # site.css sets widths; `build` adds the page
+        print("smalldocs:", warning)
 
 
 def build():
@@ -78,6 +80,7 @@ def build():
     shutil.move(PROC/SITE, SITE)
     for css in SITE.rglob("*.css"):  # the themes fetch a font from elsewhere, and site.css names another
         css.write_text(FONT.sub("", css.read_text(encoding="utf-8")), encoding="utf-8")
+    write_page(SITE/"try.html", home="index.html")
 
 
 if __name__ == "__main__":
