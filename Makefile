@@ -3,12 +3,15 @@ PYTHON ?= python3
 READY  := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test export docs clean
+.PHONY: help run studies test export docs clean
 
 help:  ## list these verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-run: $(READY)  ## execute the studies into runs/ (DATA=pneumoniamnist refuses phantoms; ARGS="…" goes to `pneumo run`)
+run: $(READY)  ## what this is, in a minute: figures and case pages in runs/latest/index.html (FILES="a.png …" joins yours)
+	@.venv/bin/pneumo demo $(FILES)
+
+studies: $(READY)  ## execute the studies into runs/ (DATA=pneumoniamnist refuses phantoms; ARGS="…" goes to `pneumo run`)
 	@.venv/bin/pneumo run $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: $(READY)  ## everything that CI checks (ARGS="00_data site" runs those alone)

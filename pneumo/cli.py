@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report, pneumo.cli_case, pneumo.page   # noqa: F401 (they join `app`)
+import pneumo.cli_classify, pneumo.cli_search, pneumo.cli_report   # noqa: F401 (they join `app`)
+import pneumo.cli_case, pneumo.demo, pneumo.page   # noqa: F401
 from .console import AsJson, Count, app, cell, command, main, say   # noqa: F401 (the entry point)
 
 # %% ../nbs/46_cli.ipynb #b2d932cc
@@ -64,15 +65,25 @@ def run(
     from pneumo.data import to_json
     from pneumo.run import find_studies, project_root
     todo = _checked(find_studies(studies), data, _params(param or []))
-    rows = []
+    folder, rows = project_root()/"runs"/name, []
+    say(_durations(todo, folder))
     for n,(path,mine) in enumerate(todo.items(), 1):
         say(f"[{n}/{len(todo)}] {path.stem}")
-        row = _run_one(path, project_root()/"runs"/name/path.stem, mine, force)
+        row = _run_one(path, folder/path.stem, mine, force)
         say(f"  {row['status']}: {row['notebook']}")
         rows.append(row)
     if as_json: print(to_json(rows))
     else: _show_runs(rows)
     if any(r["status"].startswith("failed") for r in rows): raise typer.Exit(1)
+
+def _durations(paths, folder:Path) -> str:
+    "How long each study took when it was last run in this folder, in words."
+    from pneumo.run import run_record
+    took = {p.stem: run_record(folder/p.stem).get("seconds") for p in paths}
+    known = [f"{stem} {seconds/60:.0f} min" for stem,seconds in took.items() if seconds]
+    new = [stem for stem,seconds in took.items() if not seconds]
+    parts = [f"as long as last time: {', '.join(known)}"]*bool(known) + [f"not run here before: {', '.join(new)}"]*bool(new)
+    return "; ".join(parts) + (". Training takes most of it; what is up to date is not repeated" if new else "")
 
 def _checked(paths, data, given) -> dict:
     "The parameters of each study; says now, not in a minute, what is wrong with them or with the data."

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = Path("runs/check")
 TIMEOUT = 600  # seconds for one cell
 
-# Small parameters of the notebooks, beside `out`, which every notebook with a number has.
+# Small parameters of the notebooks, beside `out`, which every notebook with a number has. Those of the studies vary
+# every parameter that costs little, as text where a list or a mapping is meant, because `papermill -p` passes text.
 PARAMETERS = {
     "04_patients": dict(n_boot=100),
     "12_evaluate": dict(n_boot=100),
@@ -23,14 +24,17 @@ PARAMETERS = {
     "23_clip": dict(n_query=5),
     "24_search": dict(limit=60, n_vec=1000),
     "32_audit": dict(n_boot=100),
-    "50_classification": dict(epochs=1, seeds=[0, 1], passes=1, limit=512, n_boot=50),
-    "51_reports": dict(limit=60, n_boot=50),
-    "52_retrieval": dict(encoders=["pneumonet", "pneumoclip"], finer=["pneumonet64"], limit=100, n_boot=20, bench=[1000]),
-    "53_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities=[1, 5],
+    "50_classification": dict(epochs=1, image_size=28, batch_size=64, lr=1e-3, seeds="[0, 1]", passes=1,
+                              options='{"zoom": 0.3}', limit=512, n_boot=50),
+    "51_reports": dict(strategies="concise,retrieved", samples=4, limit=60, tokens=50, temperature=.1, seed=1,
+                       encoder="pixels", k=3, n_boot=50),
+    "52_retrieval": dict(encoders="pneumonet,pneumoclip", finer="pneumonet64", image_size=32, kind="flat", gallery="val",
+                         ks="1,5", limit=100, n_boot=20, bench="1000"),
+    "53_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities="[1, 5]",
                           limit=160, n_boot=50),
-    "54_files": dict(films=2, limit=2),
-    "56_resolution": dict(data="phantoms", fine=64, sizes=[28], seeds=[0, 1], n_teachers=2, epochs=1, epochs_alone=1,
-                          passes=1, limit=256, n_boot=20),
+    "54_files": dict(films=2, limit=2, seed=1),
+    "56_resolution": dict(data="phantoms", fine=64, sizes="28", seeds="0,1", n_coarse=1, n_teachers=2, epochs=1,
+                          epochs_alone=1, passes=1, crop=.3, zoom=.2, shift=.1, limit=256, n_boot=20),
 }
 DAMAGED = 500  # files through the reader whenever everything is checked; `check.py fuzz` takes ten times as many
 

@@ -16,18 +16,21 @@ FONT = re.compile(r"@import\s*(url\()?[\"']?https?://fonts\.[^)\"']*[\"']?\)?;")
 EXPORTED = re.compile(r"^#\|\s*(export|default_exp)", re.M)
 
 
-def contents():
-    "The sidebar: the pages without a number, then the rooms, each in order."
+def sidebars():
+    "Three sidebars: the pages without a number, the rooms of the library, the studies; each in order."
     names = sorted(p.name for p in Path("nbs").glob("*.ipynb"))
-    pages = ["index.ipynb", *(n for n in names if not n[0].isdigit() and n != "index.ipynb")]
-    sections = {"Start": pages} | {room: [n for n in names if n[0] in digits] for room, digits in ROOMS.items()}
-    return [{"section": title, "contents": found} for title, found in sections.items() if found]
+    start = ["index.ipynb", *(n for n in names if not n[0].isdigit() and n != "index.ipynb")]
+    rooms = {room: [n for n in names if n[0] in digits] for room, digits in ROOMS.items()}
+    studies = rooms.pop("Studies")
+    library = [{"section": room, "contents": found} for room, found in rooms.items() if found]
+    contents = {"Start": start, "Library": library, "Studies": studies}
+    return [{"id": name.lower(), "title": name, "style": "floating", "contents": c} for name, c in contents.items()]
 
 
 def configure(cfg, site_url):
     "Write the configuration of the site beside the processed notebooks."
     config = yaml.safe_load(Path("_quarto.yml").read_text(encoding="utf-8"))
-    config["website"]["sidebar"]["contents"] = contents()
+    config["website"]["sidebar"] = sidebars()
     text = NUMBER.sub("", yaml.dump(config, sort_keys=False, allow_unicode=True))
     text = text.replace("{git_url}", cfg.git_url).replace("{site_url}", site_url)
     (PROC/"_quarto.yml").write_text(text, encoding="utf-8")
