@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROOMS', 'project_root', 'is_study', 'find_studies', 'Code', 'parameters', 'fingerprint', 'run_record', 'up_to_date',
            'check_parameters', 'listed', 'mapped', 'whole', 'run_study', 'headline_of', 'headline_table', 'headline',
-           'stored_headline', 'grid', 'sweep', 'sweep_metrics', 'plot_sweep']
+           'stored_headline', 'headline_line', 'grid', 'sweep', 'sweep_metrics', 'plot_sweep']
 
 # %% ../nbs/40_run.ipynb #954b7c9d
 import ast, csv, difflib, hashlib, json, math, os, re, sys, tempfile, time, warnings
@@ -369,6 +369,17 @@ def stored_headline(
     for cell in cells:
         for o in cell.get("outputs", []):
             if _HEADLINE in o.get("data", {}): return o["data"][_HEADLINE]
+
+_FIRST = ("accuracy", "AUC", "balanced accuracy", "inside test, precision@10", "test in training gallery", "right", "referred")
+
+def headline_line(
+    headline:dict,   # of `headline`
+) -> str:            # "pneumonet, 5 seeds | accuracy 0.954 (0.936–0.969); AUC …"
+    "The first row of a headline, and two of its figures."
+    from pneumo.plots import value_text
+    name, figures = headline["rows"][0]
+    two = ([k for k in _FIRST if k in figures] or [*figures])[:2]
+    return f"{name} | " + "; ".join(f"{k} {value_text(figures[k])}" for k in two)
 
 # %% ../nbs/40_run.ipynb #ef264824
 def grid(

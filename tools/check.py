@@ -156,10 +156,10 @@ def citations():
 
 
 def results():
-    "The README quotes every study's headline, to the digit, from the stored run."
-    from pneumo.run import find_studies, headline_table, stored_headline
+    "The README quotes the first row of every study's headline, to the digit, from the stored run."
+    from pneumo.run import find_studies, headline_line, stored_headline
     readme = Path("README.md").read_text(encoding="utf-8")
-    stale = [p.name for p in find_studies() if (h := stored_headline(p)) and headline_table(h) not in readme]
+    stale = [p.name for p in find_studies() if (h := stored_headline(p)) and headline_line(h) not in readme]
     assert not stale, (f"README.md does not quote {', '.join(stale)} as stored: "
                        "execute nbs/index.ipynb and run `make export`")
 

@@ -24,7 +24,7 @@ def sidebars():
     studies = rooms.pop("Studies")
     library = [{"section": room, "contents": found} for room, found in rooms.items() if found]
     contents = {"Start": start, "Library": library, "Studies": studies}
-    return [{"id": name.lower(), "title": name, "style": "floating", "contents": c} for name, c in contents.items()]
+    return [{"id": name.lower(), "style": "floating", "contents": c} for name, c in contents.items()]
 
 
 def configure(cfg, site_url):
@@ -55,7 +55,7 @@ def render():
         subprocess.run(["quarto", "render", PROC], check=True, env={**os.environ, "QUARTO_PYTHON": sys.executable})
         return
     for warning in smalldocs.site.build(PROC, quiet=True).warnings:
-        if any(known in warning for known in ("html.grid", "try.html")): continue  # site.css sets widths; `build` adds the page
+        if any(known in warning for known in ("html.grid", "try.html", "respect-user-color")): continue  # Quarto's; added below
         print("smalldocs:", warning)
 
 
