@@ -20,10 +20,10 @@ from torch import nn
 
 from .captions import TEXTS, captions
 from .data import Xrays, atomic, load_data
-from .embed import Encoder, create_encoder, encoder_name, one_thread, sha, state_digest, what_it_holds
+from .embed import Encoder, create_encoder, encoder_name, sha, state_digest, what_it_holds
 from .framing import to_tensor
 from .image import NETWORK_SIZES, InputError
-from .model import WEIGHTS, read_header, shipped_weights
+from .model import WEIGHTS, read_header, shipped_weights, one_thread
 from .scope import LAYERS, MINILM, MiniLM
 from .trust import trust_record
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from .image import InputError
-from .model import WEIGHTS, Classifier, shipped_model
+from .model import WEIGHTS, Classifier, shipped_model, threads_for
 from .framing import to_tensor, trimmed
 
 # %% ../nbs/16_explain.ipynb #99070d75
@@ -92,7 +92,7 @@ def heatmap(
     layers, side = _explained(model, cells)
     step = max(1, round(model.size/side/2)) if phases else 0
     batches = [x[a:a+batch_size] for a in range(0, len(x), batch_size)]
-    out = [sum(_moved_maps(model, layers, method, batch, step)) for batch in batches]
+    with threads_for(len(x)): out = [sum(_moved_maps(model, layers, method, batch, step)) for batch in batches]
     heat = np.concatenate(out) if out else np.zeros(x.shape)
     return (heat / np.maximum(heat.max((1,2), keepdims=True), 1e-12)).astype(np.float32)
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['TRAIN_MEAN', 'TRAIN_STD', 'WEIGHTS', 'ResBlock', 'PneumoNet', 'Classifier', 'hub_answers', 'create_model',
-           'class_weights', 'make_loss', 'predict_proba', 'shipped_weights', 'save_model', 'read_header', 'load_model',
-           'shipped_model']
+           'class_weights', 'make_loss', 'one_thread', 'threads_for', 'predict_proba', 'shipped_weights', 'save_model',
+           'read_header', 'load_model', 'shipped_model']
 
 # %% ../nbs/10_model.ipynb #d305db63
 import difflib
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -250,6 +251,21 @@ def make_loss(
         return sigmoid_focal_loss(z, smooth(t), alpha=-1, gamma=2, reduction="mean")
     return dict(ce=ce, balanced=balanced, focal=focal)[name]
 
+# %% ../nbs/10_model.ipynb #10thrd02
+@contextmanager
+def one_thread():
+    "PyTorch on one thread, so that sums come out the same on every machine."
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(n)
+
+def threads_for(
+    n:int,   # images
+):           # a context
+    "One thread for a few images, as many as PyTorch likes for more."
+    return one_thread() if n <= 8 else nullcontext()
+
 # %% ../nbs/10_model.ipynb #ec84f543
 @torch.inference_mode()
 def predict_proba(
@@ -262,7 +278,7 @@ def predict_proba(
     x = checked_images(x, sizes=(model.size,))
     device = next(model.parameters()).device
     batches = np.array_split(x, range(batch_size, len(x), batch_size))
-    z = torch.cat([model(to_tensor(batch, (model.size,)).to(device)) for batch in batches]).double()
+    with threads_for(len(x)): z = torch.cat([model(to_tensor(batch, (model.size,)).to(device)) for batch in batches]).double()
     lost = int((~z.isfinite()).sum())
     if lost:
         why = "its weights are damaged, or its training went astray"

@@ -20,7 +20,8 @@ from scipy.special import expit
 
 from .captions import QUERIES, TEXTS, WORDS, Captions, misspell, plain_words, read_queries, read_words
 from .data import atomic
-from .embed import Encoder, one_thread, sha
+from .embed import Encoder, sha
+from .model import one_thread
 from .image import InputError
 from .model import WEIGHTS, read_header
 

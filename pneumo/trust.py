@@ -654,10 +654,15 @@ def assess(
 
 def _assess(x, model, prevalence, point) -> list[dict]:
     "What one network says of images."
+    from pneumo.model import threads_for
     films = _films(x)
     if films is not None and not films: return []
-    x, record = pixels_for(model, x), trust_record(model)
-    z = _scores(model, x)
+    x = pixels_for(model, x)
+    with threads_for(len(x)): return _said(x, films, model, prevalence, point)
+
+def _said(x, films, model, prevalence, point) -> list[dict]:
+    "What one network says of arrays of its size, and of the films that they were reduced from."
+    record, z = trust_record(model), _scores(model, x)
     thr = threshold_for(record, prevalence, **point)
     if record: rows = _rows(x, films, z, model, record, prevalence, thr)
     else: rows = [_bare(p, thr) for p in to_proba(z + to_score(prevalence or .5))]
