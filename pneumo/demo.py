@@ -70,9 +70,10 @@ def write_demo(
     say("[1/3] the shipped networks on the test split")
     splits = splits or load_data("auto", 28)
     rows = measured(splits, n_boot)
-    say("[2/3] an index of the training images, for similar cases")
-    if not splits["test"].banner: build_index(splits, "train", out=out/"index")
     index = None if splits["test"].banner else out/"index"
+    if index:
+        say("[2/3] an index of the training images, for similar cases")
+        build_index(splits, "train", out=index)
     say("[3/3] a page for each film")
     cases = make_cases([*example_films(splits["test"]), *films], index=index)
     *pages, first = write_cases(cases, out)
