@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .audit import read_report
-from .data import CLASSES, atomic, save_json
+from .data import CLASSES, atomic, locked, save_json
 from .explain import enlarge, overlay
 from .image import DISCLAIMER, InputError, Radiograph, data_uri, read_radiograph
 from .model import shipped_model
@@ -309,12 +309,13 @@ def write_cases(
     from tqdm import tqdm
     out, back = Path(out), "index.html" if len(cases)>1 else None
     if out.is_file(): raise InputError(f"{out}: a file; give a folder for the case sheets")
+    out.mkdir(parents=True, exist_ok=True)
     pages = [out/f"{s}.html" for s in _file_names([c["name"] for c in cases])]
     bar = tqdm(cases, desc="sheets", disable=None if progress else True, leave=False)
-    for c,page in zip(bar, pages):
-        known = {k: v for k,v in c.items() if k!="arrays"}
-        save_json(known | {"file": c["name"]}, page.with_suffix(".json"))   # it is mailed: no path of this machine
-        _write(page, case_html(c, back))
-    if not back: return pages
-    _write(out/back, list_html(cases, pages))
-    return [*pages, out/back]
+    with locked(out):
+        for c,page in zip(bar, pages):
+            known = {k: v for k,v in c.items() if k!="arrays"}
+            save_json(known | {"file": c["name"]}, page.with_suffix(".json"))   # it is mailed: no path of this machine
+            _write(page, case_html(c, back))
+        if back: _write(out/back, list_html(cases, pages))
+    return [*pages, out/back] if back else pages

@@ -275,13 +275,13 @@ def _stored_words(path) -> dict:
 
 def _save_clip(path, image:ImageHead, words:dict, made_from:dict) -> Path:
     "The image head and the tensors of words, with what they were made from in the header."
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     tensors = words | {f"image.{k}": v for k,v in image.state_dict().items()}
     texts = sha(*(TEXTS/f for f in ("captions.txt", "queries.tsv")))
     versions = {k: version(k) for k in ("torch", "transformers", "pneumo")}
     header = json.dumps(dict(made_from, texts=texts, minilm=MINILM, versions=versions))
     tensors = {k: v.contiguous() for k,v in tensors.items()}
-    with atomic(path) as tmp: save_file(tensors, tmp, {"pneumo": header})
+    with atomic(path) as tmp: tmp.write_bytes(save(tensors, {"pneumo": header}))
     return Path(path)
 
 def _part(tensors:dict, name:str) -> dict:

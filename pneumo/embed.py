@@ -7,7 +7,7 @@ __all__ = ['unit', 'Encoder', 'encoder_name', 'sha', 'state_digest', 'Pixels', '
            'OpenClip', 'tiny_open_clip', 'create_encoder', 'shown_encoder', 'cache_folder', 'embed']
 
 # %% ../nbs/20_embed.ipynb #f644caaa
-import hashlib, json, os, re
+import hashlib, json, os, re, warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -374,12 +374,14 @@ def embed(
     x:np.ndarray,              # (n, size, size) uint8, of the encoder's size
     cache:str|Path=None,       # folder for the vectors; `cache_folder()` when left out, False for none
 ) -> np.ndarray:               # (n, dim) float32, rows of length 1
-    "Vectors of X-rays, from the cache when the same encoder has seen the same images."
+    "Vectors of X-rays, from the cache when the same encoder has seen the same images; warns where none can be written."
     if cache is False: return _encode(encoder, x)
     key = sha(encoder.digest, encoder.dim, x.shape, x.tobytes())[:32]
     f = Path(cache or cache_folder())/f"{key}.npy"
     e = _kept(f, (len(x), encoder.dim)) if f.exists() else None
     if e is not None: return e
     e = _encode(encoder, x)
-    with atomic(f) as tmp: np.save(tmp, e)
+    try:
+        with atomic(f) as tmp: np.save(tmp, e)
+    except OSError as error: warnings.warn(f"vectors are not kept: {error.filename}: {error.strerror}", stacklevel=2)
     return e

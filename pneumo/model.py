@@ -303,11 +303,11 @@ def save_model(
     **info,                 # further facts for the header: data digest, metrics, training configuration
 ) -> Path:                  # the path
     "Save weights with the configuration, the versions and `info` in the header."
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     versions = {k: version(k) for k in ("torch", "timm", "pneumo")}
     header = {"config": model.config, "versions": versions, **info}
     tensors = {k: v.contiguous() for k,v in model.state_dict().items()}
-    with atomic(path) as tmp: save_file(tensors, tmp, metadata={"pneumo": to_json(header, None)})
+    with atomic(path) as tmp: tmp.write_bytes(save(tensors, {"pneumo": to_json(header, None)}))
     return Path(path)
 
 # %% ../nbs/10_model.ipynb #03kinds1

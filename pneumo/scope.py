@@ -248,7 +248,7 @@ def fit_scope(
     minilm:MiniLM=None,           # the sentence encoder, if it is loaded already
 ) -> Path:                        # the weights file
     "Fit the scope of queries: two minutes of processor time, on one thread so that it comes out the same again."
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
     from sklearn.linear_model import LogisticRegression
     minilm = minilm or MiniLM()
     texts, y = _scope_sample(n, seed, minilm)
@@ -260,7 +260,7 @@ def fit_scope(
     made_of = sha(*(TEXTS/f for f in ("captions.txt", "queries.tsv", "elsewhere.txt")))
     header = dict(texts=made_of, minilm=MINILM, n=n, seed=seed)
     tensors = dict(states=w[:_STATES], letters=w[_STATES:], bias=bias)
-    with atomic(path) as tmp: save_file(tensors, tmp, {"pneumo": json.dumps(header)})
+    with atomic(path) as tmp: tmp.write_bytes(save(tensors, {"pneumo": json.dumps(header)}))
     return Path(path)
 
 # %% ../nbs/22_scope.ipynb #d1400008

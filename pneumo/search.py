@@ -9,14 +9,14 @@ __all__ = ['KINDS', 'INFO', 'DEFAULT_INDEX', 'FORMAT', 'choose_kind', 'make_fais
            'result_image']
 
 # %% ../nbs/24_search.ipynb #9c9de87a
-import json, re, shlex, time, warnings
+import errno, json, re, shlex, time, warnings
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from .data import CLASSES, SIZES, Xrays, load_data, save_json
+from .data import CLASSES, SIZES, Xrays, atomic, load_data, locked, save_json
 from .embed import Encoder, cache_folder, create_encoder, embed, sha, shown_encoder, unit
 from .image import InputError, read_radiograph
 from .scope import OUT_OF_SCOPE
@@ -171,6 +171,7 @@ class Index(AnyIndex):
     ):
         super().__init__(info, encoder)
         self.faiss, self.items = faiss_index, items
+        self.on_disk = None   # folder and mark of what is on disk, once it was read or saved
 
     def __len__(self): return int(self.items.alive.sum())
 
@@ -391,33 +392,6 @@ def default_index(
     "The index of a size that is meant when none is named."
     return DEFAULT_INDEX if size==28 else DEFAULT_INDEX.with_name(f"index{size}")
 
-def _made_folder(folder:Path) -> None:
-    "Make an index folder; raises InputError for a file, or a folder with something else in it."
-    if folder.is_file(): raise InputError(f"{folder}: a file; an index is a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not any(folder.glob("*.faiss")):
-        raise InputError(f"{folder}: not empty, and not an index; give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-
-@patch
-def save(self:Index,
-    folder:str|Path=None,     # made when missing; the default one of its size when left out
-) -> Path:
-    "Write the index; the folder changes as a whole or not at all."
-    import faiss
-    folder = Path(folder or default_index(self.size))
-    _made_folder(folder)
-    key = sha(time.time_ns())[:12]
-    names = dict(faiss=f"vectors-{key}.faiss", items=f"items-{key}.parquet")
-    faiss.write_index(self.faiss, str(folder/names["faiss"]))
-    self.items.to_parquet(folder/names["items"], index=False)
-    files = {k: dict(name=n, sha256=sha(folder/n)) for k,n in names.items()}
-    versions = {k: version(k) for k in ("faiss-cpu", "pneumo")}
-    counts = dict(format=FORMAT, count=len(self), rows=len(self.items))
-    save_json(self.info | counts | dict(files=files, versions=versions), folder/"manifest.json")
-    for f in [*folder.glob("*.faiss"), *folder.glob("*.parquet")]:
-        if f.name not in names.values(): f.unlink(missing_ok=True)
-    return folder
-
 # %% ../nbs/24_search.ipynb #2b16b41e
 def _build_command(folder, encoder:str=None) -> str:
     "How to make the index of `folder`, by the default encoder of its size when none is named."
@@ -465,6 +439,60 @@ def read_manifest(
     if fault := _fault(m): raise InputError(f"{f}: damaged ({fault}); build the index again: {command}")
     return m
 
+# %% ../nbs/24_search.ipynb #18lock01
+def _made_folder(folder:Path) -> None:
+    "Make an index folder; raises InputError for a file, or a folder with something else in it."
+    if folder.is_file(): raise InputError(f"{folder}: a file; an index is a folder")
+    other = folder.is_dir() and any(f.name!=".lock" for f in folder.iterdir())
+    if other and not any(folder.glob("*.faiss")):
+        raise InputError(f"{folder}: not empty, and not an index; give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+def _mark(folder:Path) -> str:
+    "What changes with every saving of an index; empty where there is none that can be read."
+    try: return read_manifest(folder)["files"]["items"]["name"]
+    except InputError: return ""
+
+@patch
+def save(self:Index,
+    folder:str|Path=None,     # made when missing; the default one of its size when left out
+) -> Path:
+    "Write the index; the folder changes as a whole or not at all. Raises InputError when another process changed it."
+    folder = Path(folder or default_index(self.size)).absolute()
+    _made_folder(folder)
+    with locked(folder, wait=True):
+        if self.on_disk not in (None, (folder, _mark(folder))) and self.on_disk[0]==folder:
+            raise InputError(f"{folder}: changed since this index was opened; open it again and repeat the change")
+        names = self._write(folder)
+        for f in [*folder.glob("*.faiss"), *folder.glob("*.parquet")]:
+            if f.name not in names.values(): f.unlink(missing_ok=True)
+        self.on_disk = folder, names["items"]
+    return folder
+
+@patch
+def _write(self:Index, folder:Path) -> dict[str,str]:
+    "Write vectors and table under new names, then the manifest that names them."
+    key = sha(time.time_ns())[:12]
+    names = dict(faiss=f"vectors-{key}.faiss", items=f"items-{key}.parquet")
+    try:
+        _write_faiss(self.faiss, folder/names["faiss"])
+        with atomic(folder/names["items"]) as tmp: self.items.to_parquet(tmp, index=False)
+        files = {k: dict(name=n, sha256=sha(folder/n)) for k,n in names.items()}
+        versions = {k: version(k) for k in ("faiss-cpu", "pneumo")}
+        counts = dict(format=FORMAT, count=len(self), rows=len(self.items))
+        save_json(self.info | counts | dict(files=files, versions=versions), folder/"manifest.json")
+    finally:
+        if _mark(folder)!=names["items"]:   # what no manifest names is no part of an index
+            for n in names.values(): (folder/n).unlink(missing_ok=True)
+    return names
+
+def _write_faiss(index, path:Path) -> None:
+    "Write a FAISS index; an OSError where FAISS raises RuntimeError."
+    import faiss
+    with atomic(path) as tmp:
+        try: faiss.write_index(index, str(tmp))
+        except RuntimeError as e: raise OSError(errno.EIO, f"cannot be written ({str(e).strip().splitlines()[-1]})") from None
+
 # %% ../nbs/24_search.ipynb #24se0010
 def _read_parts(folder:Path, m:dict):
     "The FAISS index and the table of a manifest; raises InputError when they are not what it says."
@@ -482,6 +510,14 @@ def _read_parts(folder:Path, m:dict):
         raise InputError(f"{folder}: {index.ntotal} vectors and {len(items)} rows do not fit together; {again}")
     return index, items
 
+def _read_whole(folder:Path):
+    "Manifest, FAISS index and table; read again when another process saved the index between one file and the next."
+    while True:
+        m = read_manifest(folder)
+        try: return m, *_read_parts(folder, m)
+        except InputError:
+            if _mark(folder) in ("", m["files"]["items"]["name"]): raise
+
 def open_index(
     folder:str|Path=None,     # an index folder, or milvus:URI; the default one for 28 pixels when left out
     encoder:Encoder=None,     # the encoder, if it is loaded already
@@ -491,9 +527,10 @@ def open_index(
         from pneumo.milvus import open_milvus   # here, because that module is an extra and built on this one
         return open_milvus(str(folder).removeprefix("milvus:"), encoder)
     folder = Path(folder or DEFAULT_INDEX)
-    m = read_manifest(folder)
-    index, items = _read_parts(folder, m)
-    return Index(index, items, {k: m[k] for k in INFO}, encoder)
+    m, index, items = _read_whole(folder)
+    opened = Index(index, items, {k: m[k] for k in INFO}, encoder)
+    opened.on_disk = folder.absolute(), m["files"]["items"]["name"]
+    return opened
 
 # %% ../nbs/24_search.ipynb #904ea4f7
 def search_images(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import CLASSES, Xrays, apart, checked_images, shared_path
+from .data import CLASSES, Xrays, apart, checked_images, locked, shared_path
 from .image import NETWORK_SIZES, InputError
 from .population import SIZES, orientation, population_features, population_of, unusualness
 
@@ -468,10 +468,11 @@ def calibrate(
 ) -> dict:                    # the record
     "Fit the trust record of a weights file and write it into its header."
     from pneumo.model import load_model, read_header, save_model
-    model = load_model(path)
-    info = {k: v for k,v in read_header(path).items() if k!="config"}
-    info["trust"] = fit_trust(model, splits["train"], splits["val"])
-    save_model(model, path, **info)
+    with locked(path, wait=True):
+        model = load_model(path)
+        info = {k: v for k,v in read_header(path).items() if k!="config"}
+        info["trust"] = fit_trust(model, splits["train"], splits["val"])
+        save_model(model, path, **info)
     return info["trust"]
 
 def trust_record(
