@@ -43,7 +43,7 @@ def _params(items:list[str]) -> dict:
 # %% ../nbs/46_cli.ipynb #c1137444
 _Params = Annotated[list[str], typer.Option("-p", "--param")]
 
-@command(app)
+@command(app, kept="what is finished is kept, and so are the epochs of what was trained; the same command goes on")
 def run(
     # Parts of their names, such as 20; all when left out.
     studies:Annotated[list[str], typer.Argument()]=None,
@@ -141,7 +141,7 @@ def _axes(items:list[str]) -> dict[str,list]:
     return {name: _values(text) for name,text in _pairs(items, "--grid", "name=value,value").items()}
 
 # %% ../nbs/46_cli.ipynb #ee6b992b
-@command(app)
+@command(app, kept="what is finished is kept, and so are the epochs of what was trained; the same command goes on")
 def sweep(
     notebook:Path,          # A study, such as nbs/50_classification.ipynb.
     grid:list[str]=None,    # name=value,value: one axis of the grid; repeat it.

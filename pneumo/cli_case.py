@@ -78,7 +78,7 @@ def _compared(c) -> str:
     return f"{c['reporter']}: {c['a']} against {c['b']}, right by the {c['against']}: {difference}, {p}"
 
 # %% ../nbs/45_cli_case.ipynb #a1800021
-@command(app)
+@command(app, kept="the pages so far are kept")
 def case(
     paths:Images,
     out:Path=Path("cases"),     # Folder for the pages.

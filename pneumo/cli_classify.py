@@ -12,12 +12,12 @@ from pathlib import Path
 import typer
 
 from .console import Amount, AsJson, Images, Positive, Share, Size, Weights
-from .console import app, cell, chosen_network, command, read_files, say
+from .console import app, cell, chosen_network, command, find_files, read_files, say
 
 # %% ../nbs/42_cli_classify.ipynb #b5bf683e
-@command(app)
+@command(app, kept="with --out the parts that are done are kept; --resume goes on with them")
 def predict(
-    paths:Images,
+    paths:Images=None,
     weights:Weights=None,
     onnx:Path=None,           # A file of `pneumo export` instead of weights; runs without PyTorch.
     size:Size=None,
@@ -27,6 +27,11 @@ def predict(
     cost:float=None,          # Choose the threshold for the price of a miss, in false alarms, such as 5.
     as_json:AsJson=False,
     as_csv:bool=False,        # Comma-separated lines on stdout, a header first.
+    # With --out, in place of PATHS: a .txt, .csv or .parquet list of files, or an address such as s3://bucket/films.
+    files:str=None,
+    out:Path=None,            # For many: one table of all files, .parquet, .csv or .jsonl; grows in parts beside it.
+    resume:bool=False,        # Go on with the parts of --out.
+    dask:str=None,            # With --out: the address of a Dask scheduler, whose workers share the work.
 ):
     """Probability of pneumonia for X-ray files, and how far to trust it.
 
@@ -40,19 +45,42 @@ def predict(
     `pneumo predict scans/ --prevalence 0.1 --sensitivity 0.98`
 
     `pneumo predict scans/ chest.dcm --json > out.json`
+
+    `pneumo predict scans/ --out answers.parquet --resume`
+
+    `pneumo predict --files s3://bucket/list.csv --out answers.parquet --dask tcp://10.0.0.5:8786`
     """
     from pneumo.data import to_json
     from pneumo.image import InputError
     point = dict(threshold=threshold, sensitivity=sensitivity, cost=cost)
     _check(prevalence, point)
     if as_json and as_csv: raise InputError("give --json or --csv, not both")
-    model = chosen_network(weights, size, onnx)
+    if bool(paths)==bool(files): raise InputError("give image files or --files, one of the two")
+    if not out and (files or resume or dask): raise InputError("--files, --resume and --dask need --out, the table to write")
+    model = chosen_network(weights, size, onnx)   # say now what is wrong with it
+    if out: return _predict_many(paths, files, out, resume, dask, dict(weights=weights, size=size, onnx=onnx), prevalence, point)
     films, bad = read_files(paths)
     rows = _predictions(films, model, str(onnx or weights or "shipped"), prevalence, point) if films else []
     if as_json: print(to_json(rows))
     elif rows and as_csv: _csv(rows)
     elif rows: _table(rows)
     if bad: raise typer.Exit(1 if films else 2)
+
+def _predict_many(paths, files, out, resume, dask, network, prevalence, point) -> None:
+    "Answers of many films in one table."
+    from functools import partial
+    from pneumo.bulk import list_files, make_table, predict_files, table_column
+    from pneumo.embed import sha
+    from pneumo.image import DISCLAIMER
+    named, bad = (list_files(files), 0) if files else find_files(paths)
+    made_by = {k: str(v) if isinstance(v, Path) else v for k,v in network.items()}
+    work = partial(predict_files, **made_by, prevalence=prevalence, point=point)
+    weights = {k: sha(v) for k,v in network.items() if isinstance(v, Path)}   # the very files, not their names
+    made = make_table(named, work, out, made_by | weights | point | dict(prevalence=prevalence), resume, dask)
+    unread = sum(e is not None for e in table_column(out, "error"))
+    failed = f"; {unread} could not be read: see the column error" if unread else ""
+    say(f"{made} answers made, {out} holds all {len(named)}{failed}. {DISCLAIMER}")
+    if bad or unread: raise typer.Exit(1 if unread < len(named) else 2)
 
 # %% ../nbs/42_cli_classify.ipynb #3fed4d05
 def _check(prevalence, point) -> None:
@@ -67,17 +95,12 @@ def _check(prevalence, point) -> None:
 _UNCALIBRATED = ("not calibrated, so probabilities are the network's own, without interval, set or referral; "
                  "`pneumo calibrate FILE` adds them")
 
-def _prediction(film, answer, weights, prevalence) -> dict:
-    "One row: the file and its answer, then what it rests on."
-    first = {k: answer[k] for k in ("probability", "label", "threshold")}
-    rest = {k: v for k,v in answer.items() if k not in first}
-    return dict(file=film.file, **first, weights=weights, prevalence=prevalence or .5, **rest, notes=list(film.notes))
-
 def _predictions(films, model, name, prevalence, point) -> list[dict]:
     "One row per file; what is wrong with the weights is said on the way."
+    from pneumo.bulk import prediction_row
     from pneumo.trust import assess
     answers = assess(films, model, prevalence, **point)
-    rows = [_prediction(f, a, name, prevalence) for f,a in zip(films, answers)]
+    rows = [prediction_row(f, a, name, prevalence) for f,a in zip(films, answers)]
     if not rows[0]["calibrated"]: say(f"warning: {name}: {_UNCALIBRATED}")
     for r in rows:
         if r["unusual"]: say(f"warning: {r['file']}: {r['refer_reason']}; the prediction may mean nothing")
@@ -114,7 +137,7 @@ def _csv(rows:list[dict]) -> None:
     for r in rows: lines.writerow({k: plain(v) for k,v in r.items()})
 
 # %% ../nbs/42_cli_classify.ipynb #e1e28b4c
-@command(app)
+@command(app, kept="every complete epoch is kept; --resume goes on after it")
 def train(
     model:str="pneumonet",      # pneumonet, or any timm model.
     epochs:int=30,              # Passes over the training split.
@@ -158,14 +181,14 @@ def train(
 
     `pneumo train --teacher runs/seed_0/model.safetensors --teacher runs/seed_1/model.safetensors
     --zoom 0.35 --shift 0.15 --out runs/student_0`
+
+    `accelerate launch --cpu --num_processes 2 $(which pneumo) train --out runs/two`
     """
     from pneumo.train import TrainConfig
     cfg = TrainConfig(model=model, size=size, image_size=image_size, pretrained=pretrained, epochs=epochs,
                       batch_size=batch_size, lr=lr, weight_decay=weight_decay, loss=loss, crop=crop, zoom=zoom, shift=shift,
                       patience=patience, seed=seed, workers=workers)
     _fit(cfg, teacher, data, out, resume, overwrite)
-    done = out/"model.safetensors"
-    print(f"weights: {done}; measure them with: pneumo evaluate --weights {done} --data {data}")
 
 # %% ../nbs/42_cli_classify.ipynb #6a1ca441
 def _fit(cfg, teacher, data, out, resume, overwrite) -> None:
@@ -173,18 +196,25 @@ def _fit(cfg, teacher, data, out, resume, overwrite) -> None:
     from dataclasses import replace
     from pneumo.data import load_data
     from pneumo.model import load_model
-    from pneumo.train import check_out, distil, split_sizes, train as fit, views
-    check_out(out, resume, overwrite)
+    from pneumo.train import check_out, distil, is_main, split_sizes, train as fit, views
+    if is_main(): check_out(out, resume, overwrite)
     teachers = [load_model(f) for f in teacher]
     if teachers: cfg = replace(cfg, size=teachers[0].size)
     splits = load_data(data, _needed(max([cfg.size, *(t.size for t in teachers)]), cfg.crop, data))
-    if splits["train"].banner: say(splits["train"].banner)
-    say(f"{splits['train'].source}: {split_sizes(splits, ('train', 'val', 'test'))}; test is not touched")
+    if is_main(): _say_data(splits, split_sizes(splits, ("train", "val", "test")))
     if teachers:
         soft = views(teachers, splits["train"], cfg=cfg)
         distil(teachers[0], soft, splits["val"], cfg, out, resume, overwrite)
     else: fit(splits, cfg, out, resume, overwrite=overwrite)
-    _calibrate_new(out/"model.safetensors", splits)
+    if not is_main(): return   # one of several processes: `accelerate launch`, torchrun
+    done = out/"model.safetensors"
+    _calibrate_new(done, splits)
+    print(f"weights: {done}; measure them with: pneumo evaluate --weights {done} --data {data}")
+
+def _say_data(splits, counts:str) -> None:
+    "What is learnt from."
+    if splits["train"].banner: say(splits["train"].banner)
+    say(f"{splits['train'].source}: {counts}; test is not touched")
 
 def _needed(size, crop, data) -> int|None:
     "Pixels a side to load: as a file holds them, as the network takes them, or finer, so that crops can be cut from them."
@@ -294,7 +324,7 @@ def _save(doc, d, p, base, weights, threshold, out:Path) -> None:
     save_figures(out, d.x, d.y, p, history, base, threshold, groups=patients_of(d))
 
 # %% ../nbs/42_cli_classify.ipynb #25fcd003
-@command(app)
+@command(app, kept="the weights are as they were")
 def calibrate(
     weights:Path,       # A .safetensors file of pneumo; its header is rewritten in one step.
     # The data it was trained on: auto, pneumoniamnist, phantoms, an .npz or .csv file, or a folder.
@@ -320,7 +350,7 @@ def calibrate(
     print(f"{weights}: calibrated with {fit}; sets at {r['level']:.0%} coverage")
 
 # %% ../nbs/42_cli_classify.ipynb #6102eb47
-@command(app)
+@command(app, kept="no file was written")
 def export(
     path:Path,             # The .onnx file to write.
     weights:Weights=None,

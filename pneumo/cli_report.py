@@ -6,16 +6,17 @@
 __all__ = ['explain', 'report']
 
 # %% ../nbs/44_cli_report.ipynb #7495c989
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .console import Amount, AsJson, Images, Positive, Size, Weights
-from .console import app, chosen_network, command, printable, read_files, say
+from .console import app, chosen_network, command, find_files, printable, read_chunks, read_files, say
 
 # %% ../nbs/44_cli_report.ipynb #09a37b77
-@command(app)
+@command(app, kept="the pictures so far are kept")
 def explain(
     paths:Images,
     out:Path=Path("runs/explain"),   # Folder for the pictures.
@@ -85,7 +86,7 @@ def _row(e, method) -> dict:
 # %% ../nbs/44_cli_report.ipynb #1875a634
 _Strategies = Annotated[list[str], typer.Option(show_default="structured")]
 
-@command(app)
+@command(app, kept="the reports so far are in the file of --out; --resume goes on after them")
 def report(
     paths:Images,
     # evidence, vlm:google/medgemma-1.5-4b-it (or another hub name or folder), or openai:MODEL.
@@ -126,21 +127,16 @@ def report(
     model = chosen_network(size=size)
     made = _reporter(reporter, prompts, looks, dict(batch_size=batch_size, four_bit=four_bit),
                      dict(base_url=url, insecure=insecure))
-    films, bad = read_files(paths, side=max(256, made.settings.get("side", 0)))
-    lines = _write(made, films, model, strategy or ["structured"], index, out, resume) if films else []
-    _show(lines, out, as_json)
-    if bad: raise typer.Exit(1 if films else 2)
+    files, bad = find_files(paths)
+    asked = dict(strategies=strategy or ["structured"], side=max(256, made.settings.get("side", 0)), index=index)
+    shown, unread = _write(made, list(dict.fromkeys(files)), model, out, resume, as_json, **asked)
+    if bad or unread: raise typer.Exit(1 if shown else 2)
 
-def _show(lines, out, as_json) -> None:
-    "Reports on stdout, and on stderr what is odd about them and where they are."
-    from pneumo.data import to_json
-    from pneumo.image import DISCLAIMER
+def _show(lines) -> None:
+    "Reports on stdout, and on stderr what is odd about them."
     for line in lines:
         if "warning" in line: say(f"warning: {line['file']}, {line['strategy']}: {line['warning']}")
-    if as_json: return print(to_json(lines))
-    for line in lines: print(printable(f"{line['file']} · {line['strategy']}\n{line['text']}\n"))
-    written = f"written to {out}; measure them with: pneumo audit {out}. " if out else ""
-    if lines: say(f"{written}{DISCLAIMER}")
+        print(printable(f"{line['file']} · {line['strategy']}\n{line['text']}\n"))
 
 # %% ../nbs/44_cli_report.ipynb #3f571cd1
 def _reporter(name, prompts, looks, vlm, server):
@@ -154,23 +150,49 @@ def _reporter(name, prompts, looks, vlm, server):
     return create_reporter(name, **options)
 
 # %% ../nbs/44_cli_report.ipynb #0aeb0976
+def _opened(index, strategies):
+    "The index for similar cases, where a strategy or an option asks for them."
+    from pneumo.search import open_index
+    return open_index(index) if index or "retrieved" in strategies else None
+
 def _records(films, model, index) -> list[dict]:
-    "What is known of these films; a file that was named twice counts once."
+    "What is known of these films."
     from pneumo.report import gather_evidence, make_records
-    films = list({f.file: f for f in films}.values())
     names = [f.file for f in films]
     return make_records(films, names, names, evidence=gather_evidence(films, model, index))
 
-def _write(reporter, films, model, strategies, index, out, resume) -> list[dict]:
-    "The reports of these films."
-    from pneumo.report import read_jsonl, write_reports
-    opened = None
-    if index or "retrieved" in strategies:
-        from pneumo.search import open_index
-        opened = open_index(index)
-    records = _records(films, model, opened)
-    if not out: return [line for s in strategies for line in reporter.write(records, s)]
-    write_reports(reporter, records, strategies, out, resume)
-    ids = {r["id"] for r in records}
+class _InMemory:
+    "In place of a file of reports, when none is asked for."
+    def __init__(self, reporter): self.reporter = reporter
+    def missing(self, id, strategies): return strategies
+    def add(self, records, strategies): return [line for s in strategies for line in self.reporter.write(records, s)]
+
+def _there(out, resume, reporter, ids, strategies) -> list[dict]:
+    "The reports that were asked for and are in the file already."
+    from pneumo.report import read_jsonl
+    if not (resume and out.exists()): return []
     asked = lambda line: line["id"] in ids and line["strategy"] in strategies and line["reporter"]==reporter.name
     return [line for line in read_jsonl(out)[0] if asked(line)]
+
+def _write(reporter, files, model, out, resume, as_json, strategies, side, index) -> tuple[int,int]:
+    "Write and show the reports on these files, a few at a time; how many there are, and how many files were not read."
+    from pneumo.data import to_json
+    from pneumo.image import DISCLAIMER
+    from pneumo.report import open_reports, without_controls
+    opened, unread = _opened(index, strategies), 0
+    ids = {without_controls(str(f)): f for f in files}
+    with open_reports(reporter, out, resume) if out else nullcontext(_InMemory(reporter)) as kept:
+        lines = _there(out, resume, reporter, ids, strategies)
+        n = len(lines)
+        if not as_json: _show(lines)
+        left = [f for id,f in ids.items() if kept.missing(id, strategies)]
+        for films,failed in read_chunks(left, side):
+            new = kept.add(_records(films, model, opened), strategies) if films else []
+            unread += failed
+            n += len(new)
+            if as_json: lines += new
+            else: _show(new)
+    if as_json: print(to_json(lines))
+    written = f"written to {out}; measure them with: pneumo audit {out}. " if out else ""
+    if n: say(f"{written}{DISCLAIMER}")
+    return n, unread

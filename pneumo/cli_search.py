@@ -6,6 +6,7 @@
 __all__ = ['index_app', 'search_app', 'build', 'info', 'add', 'remove', 'text', 'image', 'search_evaluate']
 
 # %% ../nbs/43_cli_search.ipynb #4dc04735
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ _Data = Annotated[str, typer.Option(
     help="auto, pneumoniamnist, phantoms, an .npz file or a folder with normal/ and pneumonia/.")]
 
 # %% ../nbs/43_cli_search.ipynb #eeaef939
-@command(index_app)
+@command(index_app, kept="the index is as it was")
 def build(
     data:_Data="auto",
     split:list[str]=["test"],    # train, val, test or all; repeat it for several.
@@ -93,6 +94,14 @@ def _open(index:str|None, size:int|None, films=()) -> tuple:
     _mark(opened.info.get("source"))
     return where, opened
 
+@contextmanager
+def _changing(index:str|None, size:int|None):
+    "An index to change, as `_open` gives it; other processes wait for their turn."
+    from pneumo.data import locked
+    from pneumo.search import default_index
+    where = Path(index or default_index(size or _built_size()))
+    with locked(where, wait=True) if where.is_dir() else nullcontext(): yield _open(index, size)
+
 # %% ../nbs/43_cli_search.ipynb #s16i2
 @command(index_app)
 def info(index:_Index=None, size:_Size=None, as_json:AsJson=False):
@@ -110,7 +119,7 @@ def info(index:_Index=None, size:_Size=None, as_json:AsJson=False):
     _show_info(stored, where, as_json)
 
 # %% ../nbs/43_cli_search.ipynb #63b2e092
-@command(index_app)
+@command(index_app, kept="the index is as it was")
 def add(
     paths:Images,
     label:str=None,       # normal or pneumonia, when all of them are known to be.
@@ -131,13 +140,13 @@ def add(
     from pneumo.image import InputError
     from pneumo.search import file_items
     if label not in (None, *CLASSES): raise InputError(f"label {label!r}; use normal or pneumonia, or leave it out")
-    where, opened = _open(index, size)
-    films, bad = read_files(paths, _side(opened))
-    names = [f.file for f in films]
-    for f in films:
-        if few := f.too_few(opened.size): say(f"warning: {f.file}: {few}")
-    if films: opened.add_images(np.stack([f.reduced(opened.size) for f in films]), file_items(names, label))
-    if films or as_json: _changed(opened, where, "added", names, as_json)
+    with _changing(index, size) as (where, opened):
+        films, bad = read_files(paths, _side(opened))
+        names = [f.file for f in films]
+        for f in films:
+            if few := f.too_few(opened.size): say(f"warning: {f.file}: {few}")
+        if films: opened.add_images(np.stack([f.reduced(opened.size) for f in films]), file_items(names, label))
+        if films or as_json: _changed(opened, where, "added", names, as_json)
     if bad: raise typer.Exit(1 if films else 2)
 
 # %% ../nbs/43_cli_search.ipynb #s16r
@@ -154,7 +163,7 @@ def _changed(opened, where:str, what:str, ids:list[str], as_json:bool) -> None:
     print(to_json(doc) if as_json else f"{what} {len(ids)}, now {len(opened)} images in {where}")
 
 # %% ../nbs/43_cli_search.ipynb #f824c6ca
-@command(index_app)
+@command(index_app, kept="the index is as it was")
 def remove(
     ids:list[str],        # Ids as a search shows them: test/42, or the path of a file.
     index:_Index=None,
@@ -165,9 +174,9 @@ def remove(
 
     Example: `pneumo index remove test/42 scans/a.png`
     """
-    where, opened = _open(index, size)
-    opened.remove(ids)
-    _changed(opened, where, "removed", ids, as_json)
+    with _changing(index, size) as (where, opened):
+        opened.remove(ids)
+        _changed(opened, where, "removed", ids, as_json)
 
 # %% ../nbs/43_cli_search.ipynb #95f63054
 _K = Annotated[int, typer.Option("-k", "--k", help="Results for each query.")]

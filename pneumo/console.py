@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['app', 'Share', 'Positive', 'Count', 'Amount', 'Images', 'Weights', 'Size', 'AsJson', 'new_app', 'printable', 'cell',
-           'say', 'main', 'command', 'chosen_network', 'read_files', 'call']
+           'say', 'main', 'command', 'chosen_network', 'find_files', 'read_chunks', 'read_files', 'call']
 
 # %% ../nbs/41_console.ipynb #49fbc33b
-import os, sys, warnings
+import errno, os, signal, sys, warnings
+from contextlib import suppress
 from copy import copy
+from functools import wraps
 from inspect import signature
 from pathlib import Path
+from threading import Timer, current_thread, main_thread
 from typing import Annotated, get_args, get_origin
 
 import typer
@@ -52,11 +55,21 @@ def say(
 # %% ../nbs/41_console.ipynb #b68ec358
 def _warn(message, *args, **kw): say(f"warning: {message}")
 
+_ADVICE = {errno.ENOSPC: "free some space, then give the same command again", errno.EDQUOT: "your quota is used up",
+           errno.EROFS: "choose a place that can be written", errno.EACCES: "choose a place that you may write"}
+
 def _told(e:Exception) -> str:
     "An error in one line; what is no wrong input is called a fault of pneumo."
     words = " ".join(str(e).split())
+    if isinstance(e, OSError) and e.filename and e.strerror:
+        advice = f"; {_ADVICE[e.errno]}" if e.errno in _ADVICE else ""
+        return f"{e.filename}: {e.strerror}{advice}"
     if isinstance(e, (ValueError, OSError)): return words
     return f"{type(e).__name__}, a fault of pneumo (PNEUMO_DEBUG=1 shows where): {words}"
+
+def _quiet_stdout() -> None:
+    "Let nothing more be written to stdout: what it still holds cannot be, and Python would say so at its end."
+    with suppress(OSError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 def main() -> None:
     "The entry point: warnings and wrong inputs become one line each; a wrong input exits with 2."
@@ -65,10 +78,16 @@ def main() -> None:
     warnings.filterwarnings("always", module=r"pneumo\.|__main__", category=UserWarning)
     # a file's name need not be valid text
     if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace")
-    try: app()
+    try:
+        try: app()
+        finally: sys.stdout.flush()
+    except BrokenPipeError:   # such as `| head`
+        _quiet_stdout()
+        sys.exit(1)
     except Exception as e:
         if os.environ.get("PNEUMO_DEBUG"): raise
         say(f"error: {_told(e)}")
+        _quiet_stdout()
         sys.exit(2)
 
 # %% ../nbs/41_console.ipynb #7928797b
@@ -87,15 +106,44 @@ def _declared(p, help:str|None):
     elif isinstance(p.default, list) and p.default: info.show_default = ", ".join(map(str, p.default))
     return Annotated[kind, info]
 
+def _end(kept:str) -> None:
+    "End this process and those that it started, now, and say what is kept."
+    from psutil import Process
+    say("; ".join(filter(None, ["interrupted", kept])))
+    for child in Process().children(recursive=True):
+        with suppress(Exception): child.kill()
+    os._exit(130)
+
+def _interruptible(f, kept:str):
+    "The function, but Ctrl-C ends the process: in one line, with status 130, and two seconds later whatever it waits for."
+    @wraps(f)
+    def run(*args, **kw):
+        mine = os.getpid()
+        def interrupted(*_):
+            if os.getpid()!=mine: os._exit(130)   # a process that was just forked, such as one that loads batches
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            late = Timer(2, _end, [kept])
+            late.daemon = True
+            late.start()
+            raise KeyboardInterrupt   # files that were being written go
+        if current_thread() is not main_thread(): return f(*args, **kw)
+        before = signal.signal(signal.SIGINT, interrupted)
+        try: return f(*args, **kw)
+        except KeyboardInterrupt: _end(kept)
+        finally: signal.signal(signal.SIGINT, before)
+    return run
+
 def command(
     app:typer.Typer,   # the group that it joins
     name:str=None,     # the function's own when left out
+    kept:str="",       # what an interrupt leaves, and how to go on
 ):                     # a decorator
-    "Make a function a command; the comment on a parameter is the help of its option."
+    "Make a function a command; the comment on a parameter is the help of its option. Ctrl-C ends it at once."
     def add(f):
         help = docments(f)
         f.__annotations__ |= {k: _declared(p, help[k]) for k,p in signature(f).parameters.items()}
-        return app.command(name)(f)
+        app.command(name)(_interruptible(f, kept))
+        return f
     return add
 
 # %% ../nbs/41_console.ipynb #707722d4
@@ -149,25 +197,40 @@ def _read_file(path:Path, side:int):
     for note in (*film.notes, *film.warnings): say(f"warning: {path}: {note}")
     return film
 
+def find_files(
+    paths:list[Path],             # files, and folders that are searched
+) -> tuple[list[Path],int]:       # files, and how many paths could not be looked through
+    "The files to read; what a folder holds besides images, and what cannot be searched, is named on stderr."
+    from pneumo.image import InputError
+    files, bad = [], 0
+    for path in paths:
+        try: files += _files(path)
+        except (InputError, OSError) as e:
+            say(f"error: {e}")
+            bad += 1
+    return files, bad
+
+def read_chunks(
+    files:list[Path],    # of `find_files`
+    side:int=256,        # pixels of the long edge that are kept of each
+    n:int=64,            # files that are in memory at a time
+):                       # an iterator: Radiographs, and how many files could not be read
+    "Read X-rays a few at a time, with a bar where there are many; what cannot be read is named on stderr and left out."
+    from tqdm import tqdm
+    with tqdm(total=len(files), desc="X-rays", disable=None if len(files)>20 else True, leave=False) as bar:
+        for a in range(0, len(files), n):
+            read = [_read_file(f, side) for f in files[a:a+n]]
+            yield [f for f in read if f is not None], read.count(None)
+            bar.update(len(read))
+
 def read_files(
     paths:list[Path],        # files, and folders that are searched
     side:int=256,            # pixels of the long edge that are kept of each
 ) -> tuple[list,int]:        # Radiographs, and how many files could not be read
     "Read X-rays; what cannot be read is named on stderr and left out."
-    from tqdm import tqdm
-    from pneumo.image import InputError
-    films, bad = [], 0
-    for path in paths:
-        try: files = _files(path)
-        except (InputError, OSError) as e:
-            say(f"error: {e}")
-            bad += 1
-            continue
-        bar = tqdm(files, desc=path.name, disable=None if len(files)>20 else True, leave=False)
-        read = [_read_file(f, side) for f in bar]
-        films += [f for f in read if f is not None]
-        bad += read.count(None)
-    return films, bad
+    files, bad = find_files(paths)
+    chunks = list(read_chunks(files, side))
+    return [f for films,_ in chunks for f in films], bad + sum(b for _,b in chunks)
 
 # %% ../nbs/41_console.ipynb #c4c3db19
 def call(

@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['PROMPTS', 'STRATEGIES', 'read_prompts', 'examine', 'evidence_of', 'gather_evidence', 'without_controls',
-           'make_records', 'fill_prompt', 'Reporter', 'EvidenceReporter', 'read_jsonl', 'write_reports']
+           'make_records', 'fill_prompt', 'Reporter', 'EvidenceReporter', 'read_jsonl', 'ReportFile', 'open_reports',
+           'write_reports']
 
 # %% ../nbs/30_report.ipynb #5f7ed53a
 import hashlib, json, math, os, re, time
+from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from .data import CLASSES
+from .data import CLASSES, locked
 from .explain import METHOD, heatmap, places
 from .image import InputError, Radiograph
 from .trust import assess, each_network, pixels_for, written
@@ -218,6 +220,7 @@ def _setting(prompts, film) -> str:
 class Reporter:
     "Writes reports; a subclass fills in `texts`."
     name, model, revision, batch_size = "reporter", None, None, 1
+    per_image = ()   # the settings that `about` adds for a record
 
     def __init__(self,
         prompts:dict=None,   # of read_prompts
@@ -323,34 +326,90 @@ def read_jsonl(
     return lines, size
 
 # %% ../nbs/30_report.ipynb #d7ec3b39
-def _differing(line, about) -> list[str]:
-    "In what a line differs from what a reporter says of itself; a setting by its own name."
-    was, now = line.get("settings") or {}, about["settings"]
-    settings = [k for k in {**was, **now} if k not in was or k not in now or was[k]!=now[k]]
-    return [k for k,v in about.items() if k!="settings" and line.get(k)!=v] + settings
+def _differing(line, reporter:Reporter) -> str|None:
+    "In what a line differs from what its reporter says of itself now, by name; None when in nothing."
+    about = reporter.about()
+    was, now = line.get("settings") or {}, about.pop("settings")
+    for k,v in about.items():
+        if line.get(k)!=v: return k
+    known = [k for k in {**was, **now} if k not in reporter.per_image]
+    return next((k for k in known if k not in was or k not in now or was[k]!=now[k]), None)
 
-def _check_same(lines, reporter:Reporter, records, path) -> None:
+def _check_same(lines, reporter:Reporter, path) -> None:
     "Refuse to add to reports that were made in another way; raises InputError."
-    texts = {json.dumps(reporter.about(r)) for r in records}
-    ways = [json.loads(t) for t in sorted(texts)]
     for line in lines:
-        if line.get("reporter")!=reporter.name: continue
-        differ = min((_differing(line, way) for way in ways), key=len, default=[])
-        if differ:
-            raise InputError(f"{path}: its {reporter.name} reports were made with another {differ[0]}; "
+        differs = _differing(line, reporter) if line.get("reporter")==reporter.name else None
+        if differs:
+            raise InputError(f"{path}: its {reporter.name} reports were made with another {differs}; "
                              "use the same, or write to another file")
 
-def _begin(path:Path, reporter:Reporter, records, resume:bool) -> set:
-    "Reports that are done already, by reporter, strategy and id."
+def _begin(path:Path, reporter:Reporter, resume:bool) -> set:
+    "Reports that are done already, by strategy and id."
     if path.is_dir(): raise InputError(f"{path} is a folder; give a .jsonl file")
     if not path.exists() or not path.stat().st_size: return set()
     if not resume: raise InputError(f"{path} exists; go on with --resume, or write to another file")
     lines, size = read_jsonl(path)
-    _check_same(lines, reporter, records, path)
+    _check_same(lines, reporter, path)
     os.truncate(path, size)
-    return {(l.get("reporter"), l.get("strategy"), l.get("id")) for l in lines}
+    return {(l.get("strategy"), l.get("id")) for l in lines if l.get("reporter")==reporter.name}
 
 # %% ../nbs/30_report.ipynb #5cfd71fm
+class ReportFile:
+    "A JSONL file of reports while it is open and held; see `open_reports`."
+    def __init__(self,
+        file,                # open for appending
+        reporter:Reporter,
+        done:set,            # strategy and id of the reports that it holds
+    ): self.file, self.reporter, self.done = file, reporter, done
+
+    def missing(self,
+        id:str,                  # of an image
+        strategies:list[str],
+    ) -> list[str]:
+        "The strategies by which the image is not reported yet."
+        return [s for s in strategies if (s, id) not in self.done]
+
+    def add(self,
+        records:list[dict],      # of make_records
+        strategies:list[str],    # in this order
+        tick=lambda: None,       # called after each report
+    ) -> list[dict]:             # the new lines
+        "Write every missing report on these, line by line."
+        new = []
+        for s in strategies:
+            todo = [r for r in records if self.missing(r["id"], [s])]
+            for line in self.reporter.write(todo, s):
+                self.file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+                self.file.flush()
+                self.done.add((s, line["id"]))
+                new.append(line)
+                tick()
+        return new
+
+def _trim(path:Path) -> None:
+    "Take off a line that was cut; remove a file without any."
+    if not path.exists(): return
+    whole = path.read_bytes().rfind(b"\n") + 1
+    if whole < path.stat().st_size: os.truncate(path, whole)
+    if not whole: path.unlink()
+
+@contextmanager
+def open_reports(
+    reporter:Reporter,
+    path:str|Path,           # JSONL that grows line by line
+    resume:bool=False,       # go on with a file that is there
+):                           # a ReportFile
+    "Hold a file of reports and add to it; raises InputError, and what was written stays."
+    path = Path(path)
+    if path.is_dir(): raise InputError(f"{path} is a folder; give a .jsonl file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        done = _begin(path, reporter, resume)
+        try:
+            with path.open("a", encoding="utf-8") as f: yield ReportFile(f, reporter, done)
+        except OSError as e: raise OSError(e.errno, e.strerror or str(e), str(e.filename or path)) from e
+        finally: _trim(path)
+
 def write_reports(
     reporter:Reporter,
     records:list[dict],        # of make_records
@@ -361,14 +420,7 @@ def write_reports(
 ) -> int:                      # reports written in this call
     "Write every missing report of every strategy; raises InputError, and what was written stays."
     from tqdm import tqdm
-    path = Path(path)
-    done = _begin(path, reporter, records, resume)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    todo = {s: [r for r in records if (reporter.name, s, r["id"]) not in done] for s in strategies}
-    total = sum(map(len, todo.values()))
-    lines = (line for s,rs in todo.items() for line in reporter.write(rs, s))
-    with path.open("a", encoding="utf-8") as f:
-        for line in tqdm(lines, reporter.name, total, disable=None if progress else True, leave=False):
-            f.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-            f.flush()
-    return total
+    with open_reports(reporter, path, resume) as f:
+        total = sum(len(f.missing(r["id"], strategies)) for r in records)
+        with tqdm(desc=reporter.name, total=total, disable=None if progress else True, leave=False) as bar:
+            return len(f.add(records, strategies, bar.update))

@@ -16,7 +16,8 @@ from itertools import product
 from pathlib import Path
 from threading import Event, Thread
 
-from .data import atomic, load_data, need_extra, save_json, shared_path
+from .bulk import cluster
+from .data import atomic, load_data, locked, need_extra, save_json, shared_path
 from .image import InputError
 
 # %% ../nbs/40_run.ipynb #6494f396
@@ -280,10 +281,15 @@ def run_study(
     progress:bool=True, # a bar of cells, and a line for each epoch
 ) -> Path:              # the executed notebook
     "Execute one study and record what it was made from; raises InputError for wrong parameters or a failing cell."
-    papermill = need_extra("papermill", "notebooks")
+    need_extra("papermill", "notebooks")
     path, out, params = Path(path), Path(out).resolve(), params or {}
     check_parameters(path, params)
     out.mkdir(parents=True, exist_ok=True)
+    with locked(out): return _execute(path, out, params, progress)
+
+def _execute(path:Path, out:Path, params:dict, progress:bool) -> Path:
+    "Execute a study in a folder that is held."
+    import papermill
     (out/"run.json").unlink(missing_ok=True)  # from here on until the end the folder holds no complete run
     executed = out/path.name
     mark, start = fingerprint(path, params), time.time()
@@ -434,17 +440,6 @@ def _away(name:str, text:str, params:dict) -> dict[str,bytes]:
         run_study(path, out, params, progress=False)
         return {str(f.relative_to(out)): f.read_bytes() for f in out.rglob("*") if f.is_file()}
 
-# %% ../nbs/40_run.ipynb #19d185f0
-@contextmanager
-def _cluster(address:str):
-    "An executor over the workers of a Dask scheduler; raises InputError when it cannot be had."
-    distributed = need_extra("distributed", "dask")
-    try: client = distributed.Client(address, timeout=5)
-    except (OSError, ValueError) as e:
-        advice = f"start one with `dask scheduler` and `dask worker {address}`"
-        raise InputError(f"no Dask scheduler answers at {address} ({type(e).__name__}); {advice}") from None
-    with client, client.get_executor(pure=False) as pool: yield pool
-
 # %% ../nbs/40_run.ipynb #3ec13347
 def _fetch(got:dict[str,bytes], out:Path, path:Path, params:dict) -> None:
     "Store what a worker sent; raises InputError when it was made with another package or other data."
@@ -477,7 +472,7 @@ def _jobs(path, runs, out, fixed, jobs, dask):
         else: todo[_folder(r)] = r
     if not todo: return
     jobs = max(1, min(jobs or _cores(), len(todo)))
-    with _threads(max(1, _cores()//jobs)), (_cluster(dask) if dask else ThreadPoolExecutor(jobs)) as pool:
+    with _threads(max(1, _cores()//jobs)), (cluster(dask) if dask else ThreadPoolExecutor(jobs)) as pool:
         whole = {f: {**fixed, **r} for f,r in todo.items()}
         running = _started(pool, path, out, whole, dask)
         try:
@@ -505,10 +500,15 @@ def sweep(
     dask:str=None,         # address of a Dask scheduler, such as tcp://10.0.0.5:8786
 ) -> list[dict]:           # a dict per run: its parameters, status, seconds, folder, and the figures of its headline
     "Run a grid, resuming what an earlier call left; then write sweep.csv, sweep.json and sweep.png."
-    from tqdm import tqdm
     path, out, fixed = Path(path), Path(out).resolve(), params or {}
     check_parameters(path, fixed)
     runs = grid(path, axes, seeds)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out): return _swept(path, runs, out, fixed, jobs, dask)
+
+def _swept(path, runs, out, fixed, jobs, dask) -> list[dict]:
+    "Run what is left of a grid, in a folder that is held."
+    from tqdm import tqdm
     failed = {}
     ended = _jobs(path, runs, out, fixed, jobs, dask)
     for r,error in tqdm(ended, total=len(runs), desc=path.stem, unit="run", file=sys.stderr):

@@ -25,6 +25,8 @@ _SIDE = 896   # of MedGemma, and of a model that does not say what it takes
 
 class ImageReporter(Reporter):
     "What the reporters share that look at the image."
+    per_image = ("image",)
+
     def __init__(self,
         model:str,                 # name on a hub or a server, or a folder
         prompts:dict=None,         # of read_prompts
