@@ -6,24 +6,31 @@
 __all__ = ['MilvusIndex', 'build_milvus', 'open_milvus']
 
 # %% ../nbs/25_milvus.ipynb #25mi0003
-import json, logging, shlex
+import atexit, json, logging, os, shlex, warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
+from .data import locked
 from .embed import Encoder, unit
 from .image import InputError
 from .search import FORMAT, INFO, AnyIndex, index_info, info_fault
 
 # %% ../nbs/25_milvus.ipynb #5ce3cc64
+_open_files = ExitStack()    # the milvus-lite files that this process has open: no other may open them
+
 def _client(uri:str):
-    "A Milvus client for a cluster or a milvus-lite file; raises InputError."
+    "A Milvus client for a cluster or a milvus-lite file, for which it waits where need be; raises InputError."
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")   # read when it is imported
     try: from pymilvus import MilvusClient
     except ImportError: raise InputError("Milvus needs an extra: pip install 'pneumo[milvus]'") from None
-    # milvus-lite logs a traceback for each method that it lacks
-    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
-    if "://" not in uri: Path(uri).parent.mkdir(parents=True, exist_ok=True)
+    # milvus-lite logs a traceback for each method that it lacks, and pymilvus one for what is raised anyway
+    for name in ("grpc._server", "pymilvus", "milvus_lite"): logging.getLogger(name).setLevel(logging.CRITICAL)
+    if "://" not in uri:
+        _open_files.enter_context(locked(f"{uri}.open", wait=True))
+        atexit.register(_open_files.close)   # after filelock registered its own, which must not come first
     try: return MilvusClient(uri)
     except Exception as e:
         why = " ".join(str(e).split())[:160]
@@ -47,13 +54,17 @@ class MilvusIndex(AnyIndex):
         super().__init__(info, encoder)
         self.client, self.collection = client, collection
 
-    def __len__(self):
-        found = self.client.query(self.collection, filter="", output_fields=["count(*)"])
+    def __len__(self): return self._count("")
+
+    def _count(self, condition:str) -> int:
+        "How many rows fulfil a condition."
+        found = self.client.query(self.collection, filter=condition, output_fields=["count(*)"])
         return int(found[0]["count(*)"])
 
     def _get(self, ids:list[str], *fields) -> list[dict]:
         "The fields of some rows."
-        return self.client.get(self.collection, ids=ids, output_fields=list(fields))
+        parts = [ids[i:i+1000] for i in range(0, len(ids), 1000)]
+        return [row for part in parts for row in self.client.get(self.collection, ids=part, output_fields=list(fields))]
 
     def pixels_of(self, id:str) -> dict:
         "As `Index.pixels_of`."
@@ -64,6 +75,8 @@ class MilvusIndex(AnyIndex):
         "Add vectors; raises InputError for an id that is there already."
         if there := self._get(items.id.tolist(), "id"):
             raise InputError(f"{there[0]['id']} is in the index already; remove it first")
+        twice = items.id[items.id.duplicated()]
+        if len(twice): raise InputError(f"the id {twice.iloc[0]} occurs twice")
         rows = _records(unit(vectors), items)
         for i in range(0, len(rows), 1000):
             self.client.insert(self.collection, rows[i:i+1000])
@@ -73,7 +86,8 @@ class MilvusIndex(AnyIndex):
         ids = [ids] if isinstance(ids, str) else list(ids)
         missing = set(ids) - {row["id"] for row in self._get(ids, "id")}
         if missing: raise InputError(f"{sorted(missing)[0]} is not in the index")
-        self.client.delete(self.collection, ids=ids)
+        if len(set(ids))>=len(self): raise InputError("this would empty the index; delete its collection instead")
+        for i in range(0, len(ids), 1000): self.client.delete(self.collection, ids=ids[i:i+1000])
         return len(ids)
 
 # %% ../nbs/25_milvus.ipynb #1c7c0a35
@@ -82,14 +96,27 @@ def _known(entity:dict) -> dict:
     index = None if entity["index"]<0 else entity["index"]
     return dict(entity, index=index, label=entity["label"] or None)
 
+_MOST = 16_384    # results of one query, by Milvus's own limit
+
+@patch
+def _condition(self:MilvusIndex, where) -> str:
+    "A filter as Milvus takes it; raises InputError for a column or a value that does not occur."
+    conditions = []
+    for column,values in self._filters(where).items():
+        for v in values:
+            if not self._count(f"{column} in {json.dumps([v])}"): raise InputError(f"no {column} {v!r} in this index")
+        conditions.append(f"{column} in {json.dumps(values)}")
+    return " and ".join(conditions)
+
 @patch
 def search(self:MilvusIndex, queries, k=5, where=None) -> list[list[dict]]:
     "As `Index.search`."
-    q = self._checked(queries, k, len(self))
-    conditions = [f"{column} in {json.dumps(values)}" for column,values in self._filters(where).items()]
+    condition = self._condition(where)
+    q = self._checked(queries, k, self._count(condition))
+    if k > _MOST: raise InputError(f"k is {k}; Milvus gives at most {_MOST} results")
     fields = ["id", "split", "index", "label", "file"]
-    found = self.client.search(self.collection, data=q.tolist(), limit=k,
-                               filter=" and ".join(conditions), output_fields=fields)
+    found = self.client.search(self.collection, data=q.tolist(), limit=k, filter=condition, output_fields=fields)
+    if min(map(len, found)) < k: warnings.warn(f"the index found {min(map(len, found))} of {k} results", stacklevel=2)
     return [self._hits(hits) for hits in found]
 
 @patch
@@ -102,8 +129,10 @@ def _manifest(collection:str) -> str:
     "The name of the collection that holds the manifest."
     return f"{collection}_manifest"
 
-def _create(client, collection:str, dim:int) -> None:
-    "An empty collection in place of whatever had its name."
+_EXACT = 100_000    # up to so many vectors Milvus searches exactly, as FAISS does; its own index loses results under a filter
+
+def _create(client, collection:str, dim:int, n:int) -> None:
+    "An empty collection, for so many vectors at first, in place of whatever had its name."
     from pymilvus import DataType
     schema = client.create_schema()
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=1024)
@@ -112,7 +141,7 @@ def _create(client, collection:str, dim:int) -> None:
     schema.add_field("index", DataType.INT64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
     params = client.prepare_index_params()
-    params.add_index("vector", index_type="AUTOINDEX", metric_type="COSINE")
+    params.add_index("vector", index_type="FLAT" if n<=_EXACT else "AUTOINDEX", metric_type="COSINE")
     for c in (collection, _manifest(collection)):
         if client.has_collection(c): client.drop_collection(c)
     client.create_collection(collection, schema=schema, index_params=params, consistency_level="Strong")
@@ -130,7 +159,7 @@ def build_milvus(
     "Write vectors into a Milvus collection; raises InputError when it cannot be opened."
     client, vectors = _client(uri), unit(vectors)
     info = index_info(encoder, vectors.shape[1], "milvus", source, origin)
-    _create(client, collection, info["dim"])
+    _create(client, collection, info["dim"], len(vectors))
     manifest = json.dumps(dict(info, format=FORMAT))
     client.insert(_manifest(collection), [dict(id=0, vector=[1.,0.], manifest=manifest)])
     index = MilvusIndex(client, collection, info, encoder)
@@ -148,8 +177,10 @@ def open_milvus(
     if "://" not in uri and not Path(uri).exists(): raise InputError(f"milvus:{uri}: no such file; {again}")
     client, kept = _client(uri), _manifest(collection)
     if not client.has_collection(kept): raise InputError(f"milvus:{uri}: no collection {collection}; {again}")
-    row = client.get(kept, ids=[0], output_fields=["manifest"])[0]
-    m = json.loads(row["manifest"])
+    for c in (kept, collection): client.load_collection(c)   # a process that opens it finds it released
+    row = client.get(kept, ids=[0], output_fields=["manifest"])
+    if not row: raise InputError(f"milvus:{uri}: its build was cut off; {again}")
+    m = json.loads(row[0]["manifest"])
     if not isinstance(m, dict) or m.get("format")!=FORMAT:
         raise InputError(f"milvus:{uri}: written by another version of pneumo; {again}")
     m = dict(size=28) | m   # an index of before names no size
