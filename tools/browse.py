@@ -21,9 +21,10 @@ def found():
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def offline(route, home):
-    "Answer what is not on this site with nothing, so that a check needs no network."
+def offline(route, home, noted):
+    "Answer what is not on this site with nothing, so that a check needs no network, and note it: nothing is to be fetched."
     if route.request.url.startswith(home): return route.continue_()
+    noted.append(f"fetched from elsewhere: {route.request.url}")
     kind, body = EMPTY.get(route.request.resource_type, ("text/javascript", ""))
     route.fulfill(status=200, content_type=kind, body=body)
 
@@ -69,7 +70,7 @@ def problems(site):
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=found(), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.route("**/*", lambda route: offline(route, home))
+        page.route("**/*", lambda route: offline(route, home, noted))
         page.on("console", lambda m: m.type == "error" and noted.append(f"console: {m.text}"))
         page.on("pageerror", lambda e: noted.append(f"script: {e}"))
         page.on("response", lambda r: r.status >= 400 and noted.append(f"{r.status}: {r.url}"))

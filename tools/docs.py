@@ -59,6 +59,41 @@ def render():
         print("smalldocs:", warning)
 
 
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+FETCHED = re.compile(r'<script[^>]+src="https?://[^"]*(?:jquery|require)[^"]*"[^>]*></script>')   # Quarto adds them for tables
+ABSENT = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>Not here – pneumo</title><base href="{base}">
+<style>body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto; padding: 0 1rem; }}</style></head>
+<body><main><h1>This page is not here</h1><p>It may have moved: <a href="index.html">start</a>,
+<a href="image.html">the library</a>, <a href="classification.html">the studies</a>,
+<a href="try.html">try it</a>, <a href="running.html">run it</a>.</p></main></body></html>
+"""
+
+
+def described(text, name, site_url):
+    "A page with its address, and with what other sites show of it when it is shared."
+    title = re.search(r"<title>(.*?)</title>", text, re.S)[1]
+    about = re.search(r'<meta name="description" content="([^"]*)"', text)
+    address = f"{site_url}/{name}".replace("/index.html", "/")
+    shown = {"og:type": "website", "og:title": title, "og:url": address, "og:image": f"{site_url}/card.png",
+             "og:description": about[1] if about else ""}
+    lines = [f'<meta property="{k}" content="{v}">' for k, v in shown.items() if f'property="{k}"' not in text]
+    if 'rel="canonical"' not in text: lines.append(f'<link rel="canonical" href="{address}">')
+    if 'name="twitter:card"' not in text: lines.append('<meta name="twitter:card" content="summary_large_image">')
+    return text.replace("</head>", "\n".join(lines) + "</head>", 1)
+
+
+def finish(cfg, site_url):
+    "What both renderers leave open: nothing is fetched from elsewhere, pages have an address and a card, and one is for none."
+    for path in SITE.glob("*.html"):
+        text = FETCHED.sub("", path.read_text(encoding="utf-8").replace(BADGE, "colab.svg"))
+        path.write_text(described(text, path.name, site_url), encoding="utf-8")
+    shutil.copy("tools/colab.svg", SITE)
+    shutil.copy(max(Path("nbs/images").glob("index_*.png"), key=lambda f: f.stat().st_size), SITE/"card.png")
+    (SITE/"404.html").write_text(ABSENT.format(base=f"{cfg.doc_baseurl.rstrip('/')}/"), encoding="utf-8")
+
+
 def build():
     "Process the notebooks into _proc/, render them, and leave the site in _docs/."
     cfg = get_config()
@@ -84,6 +119,7 @@ def build():
     for css in SITE.rglob("*.css"):  # the themes fetch a font from elsewhere, and site.css names another
         css.write_text(FONT.sub("", css.read_text(encoding="utf-8")), encoding="utf-8")
     write_page(SITE/"try.html", home="index.html")
+    finish(cfg, site_url)
 
 
 if __name__ == "__main__":
