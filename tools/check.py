@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat, papermill, yaml
 from papermill.exceptions import PapermillExecutionError
 
-import browse, docs, export, fuzz, pages, references
+import browse, docs, export, faults, fuzz, pages, references
 from pneumo.run import is_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +35,7 @@ PARAMETERS = {
     "54_files": dict(films=2, limit=2, seed=1),
     "56_resolution": dict(data="phantoms", fine=64, sizes="28", seeds="0,1", n_coarse=1, n_teachers=2, epochs=1,
                           epochs_alone=1, passes=1, crop=.3, zoom=.2, shift=.1, limit=256, n_boot=20),
+    "57_scale": dict(films=4, side=96, commands="predict,index", vectors="1000,2000", dim=16, shared=20),
 }
 DAMAGED = 500  # files through the reader whenever everything is checked; `check.py fuzz` takes ten times as many
 
@@ -235,7 +236,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         self.ids.add(attrs.get("id"))
-        self.links |= {attrs[k] for k in ("href", "src") if attrs.get(k)}
+        if tag != "base": self.links |= {attrs[k] for k in ("href", "src") if attrs.get(k)}
 
 
 def strayed(built):
@@ -285,6 +286,14 @@ def damaged_files(n):
     assert not found, f"{len(found)} of {n} files; they are kept in {RUNS/'fuzz'}\n" + "\n".join(found)
 
 
+def injected(names):
+    "Nothing is lost to a kill, to a second writer, or to Ctrl-C: a few of the faults, all of them once when asked for."
+    few = [("kills", "predict"), ("pairs", "index add"), ("interrupts", "predict")]
+    asked = [(kind, "") for kind in faults.KINDS] if any("faults" in n for n in names) else few
+    lost = [fault for kind, only in asked for fault in faults.check([kind], 1, only=only, say=lambda line: None)[1]]
+    assert not lost, "\n".join(lost)
+
+
 def command():
     "The command answers."
     subprocess.run([Path(sys.executable).with_name("pneumo"), "--help"], check=True, capture_output=True, text=True)
@@ -317,6 +326,7 @@ def run_checks(names):
     if from_wheel := [nb for nb in notebooks() if packed(nb.stem, names)]:
         python = install_wheel()
         jobs += [(f"wheel_{nb.stem}", alone, nb, python) for nb in from_wheel]
+    if wanted("faults"): yield attempt("faults", injected, names)
     if wanted("fuzz"): yield attempt("fuzz", damaged_files, DAMAGED*10 if names else DAMAGED)
     with ProcessPoolExecutor(2) as pool:
         for job in as_completed([pool.submit(attempt, *job) for job in jobs]): yield job.result()
