@@ -311,7 +311,7 @@ def _group_summary(reports, n_boot, seed):
     return dict(**names, **summarise(reports, n_boot, seed), unsupported_kinds=of_kind)
 
 def audit(
-    records,             # dicts with text, and perhaps what the table above lists: id, label, …
+    records,             # a text, or several; or dicts with text, and perhaps what the table above lists: id, label, …
     threshold:float=.5,  # the classifier calls pneumonia at or above this probability, unless the evidence names one
     n_boot:int=2000,     # bootstrap resamples
     seed:int=0,          # of the resampling
@@ -319,6 +319,8 @@ def audit(
 ) -> dict:               # {"reports": […] in order, "summary": {"groups", "comparisons", "reports", "errors"}}
     "Read every report, and say how good each reporter is under each strategy."
     from tqdm import tqdm
+    records = [records] if isinstance(records, (str,dict)) else records
+    records = [dict(text=r) if isinstance(r, str) else r for r in records]
     bar = tqdm(records, desc="audit", disable=None if progress else True, leave=False)
     reports = [_audited({"id": str(n), **r}, threshold) for n,r in enumerate(bar)]
     _number_patients(reports)

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from .console import AsJson, Images, Positive, Share, Size, Weights
-from .console import app, cell, chosen_network, command, read_files, say
+from .console import app, cell, command, find_files, read_chunks, say
 
 # %% ../nbs/45_cli_case.ipynb #a1800011
 @command(app)
@@ -101,38 +101,48 @@ def case(
     `pneumo case scans/ --out sheets --reports reports.jsonl`
     """
     from pneumo.audit import read_lines
+    from pneumo.case import open_cases, open_similar
+    from pneumo.data import to_json
     from pneumo.image import InputError
+    from pneumo.onnx import chosen_network
     if out.is_file(): raise InputError(f"{out} is a file; give a folder")
     records = read_lines(reports) if reports else None
     faults = [r["error"] for r in records or () if "error" in r]
     for fault in faults: say(f"error: {reports}: {fault}")
     model = chosen_network(weights, size)
-    films, bad = read_files(paths, side=1024)
-    made = dict(prevalence=prevalence, reports=records, strategy=strategy, index=index, k=k)
-    if films: _sheets(films, model, made, out, as_json)
-    elif as_json: print("[]")
-    if bad or faults: raise typer.Exit(1 if films else 2)
+    opened, missing = open_similar(index)
+    if missing: say(missing)
+    made = dict(prevalence=prevalence, reports=records, strategy=strategy, index=opened, k=k)
+    files, bad = find_files(paths)
+    with open_cases(out, listed=len(files)>1) as folder:
+        shown, unread = _sheets(files, folder, model, made, as_json)
+    if as_json: print(to_json(shown))
+    elif shown: _say_where(shown, folder)
+    if bad or unread or faults: raise typer.Exit(1 if shown else 2)
 
 # %% ../nbs/45_cli_case.ipynb #9e5fa7bf
-def _sheets(films, model, made, out, as_json) -> None:
-    "Make and write the cases, and say where they are."
-    from pneumo.case import make_cases, write_cases
-    from pneumo.data import to_json
-    cases = make_cases(films, model, **made)
-    pages = write_cases(cases, out, progress=True)
-    if not as_json: return _show_cases(cases, pages[-1])
-    known = [{key: v for key,v in c.items() if key!="arrays"} for c in cases]
-    print(to_json([c | {"page": str(page)} for c,page in zip(known, pages)]))
+def _sheets(files, folder, model, made, as_json) -> tuple[list,int]:
+    "Make and write the cases a few at a time; what is said of each, and how many files were not read."
+    from pneumo.case import make_cases
+    shown, unread = [], 0
+    for films,failed in read_chunks(files, side=1024, n=32):
+        unread += failed
+        cases = make_cases(films, model, **made) if films else []
+        for c,page in zip(cases, folder.add(cases)):
+            known = {key: v for key,v in c.items() if key!="arrays"} | {"page": str(page)}
+            if not as_json: print(_in_a_line(known))
+            shown.append(known if as_json else {key: known[key] for key in ("page", "needs_look")})
+    return shown, unread
 
-def _show_cases(cases, page) -> None:
-    "A line for each case, and where to look."
-    from pneumo.image import DISCLAIMER
+def _in_a_line(c) -> str:
+    "One case in a line."
     from pneumo.trust import written
-    if missing := cases[0]["about"]["similar_missing"]: say(missing)
-    for c in cases:
-        answer = c["classifier"]
-        look = f"; a person should look: {'; '.join(c['reasons'])}" if c["needs_look"] else ""
-        said = f"{answer['label']} {written(answer['probability'], 3)} at {answer['size']} pixels"
-        print(f"{c['name']}: {said}{look}")
-    needed = sum(c["needs_look"] for c in cases)
-    print(f"A person should look at {needed} of {len(cases)}; open {page}. {DISCLAIMER}")
+    answer = c["classifier"]
+    look = f"; a person should look: {'; '.join(c['reasons'])}" if c["needs_look"] else ""
+    return f"{c['name']}: {answer['label']} {written(answer['probability'], 3)} at {answer['size']} pixels{look}"
+
+def _say_where(shown, folder) -> None:
+    "How many cases a person should look at, and where."
+    from pneumo.image import DISCLAIMER
+    page = folder.out/"index.html" if folder.listed else shown[0]["page"]
+    print(f"A person should look at {sum(c['needs_look'] for c in shown)} of {len(shown)}; open {page}. {DISCLAIMER}")

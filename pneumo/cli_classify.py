@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from .console import Amount, AsJson, Images, Positive, Share, Size, Weights
-from .console import app, cell, chosen_network, command, find_files, read_files, say
+from .console import app, cell, command, find_files, read_files, say
 
 # %% ../nbs/42_cli_classify.ipynb #b5bf683e
 @command(app, kept="with --out the parts that are done are kept; --resume goes on with them")
@@ -52,12 +52,13 @@ def predict(
     """
     from pneumo.data import to_json
     from pneumo.image import InputError
+    from pneumo.onnx import chosen_network
     point = dict(threshold=threshold, sensitivity=sensitivity, cost=cost)
     _check(prevalence, point)
     if as_json and as_csv: raise InputError("give --json or --csv, not both")
     if bool(paths)==bool(files): raise InputError("give image files or --files, one of the two")
     if not out and (files or resume or dask): raise InputError("--files, --resume and --dask need --out, the table to write")
-    model = chosen_network(weights, size, onnx)   # say now what is wrong with it
+    model = chosen_network(weights, size, onnx, quick=True)   # say now what is wrong with it
     if out: return _predict_many(paths, files, out, resume, dask, dict(weights=weights, size=size, onnx=onnx), prevalence, point)
     films, bad = read_files(paths)
     rows = _predictions(films, model, str(onnx or weights or "shipped"), prevalence, point) if films else []
@@ -97,8 +98,7 @@ _UNCALIBRATED = ("not calibrated, so probabilities are the network's own, withou
 
 def _predictions(films, model, name, prevalence, point) -> list[dict]:
     "One row per file; what is wrong with the weights is said on the way."
-    from pneumo.bulk import prediction_row
-    from pneumo.trust import assess
+    from pneumo.trust import assess, prediction_row
     answers = assess(films, model, prevalence, **point)
     rows = [prediction_row(f, a, name, prevalence) for f,a in zip(films, answers)]
     if not rows[0]["calibrated"]: say(f"warning: {name}: {_UNCALIBRATED}")
@@ -270,6 +270,7 @@ def evaluate(
     from pneumo.model import WEIGHTS, shipped_model
     from pneumo.trust import probabilities
     if split not in ("train", "val", "test"): raise InputError(f"unknown split {split!r}; use train, val or test")
+    from pneumo.onnx import chosen_network
     model = chosen_network(weights, size) or shipped_model()
     splits = _measured(data, weights or WEIGHTS, model.size)
     d = splits[split]

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .console import Amount, AsJson, Images, Positive, Size, Weights
-from .console import app, chosen_network, command, find_files, printable, read_chunks, read_files, say
+from .console import app, command, find_files, printable, read_chunks, read_files, say
 
 # %% ../nbs/44_cli_report.ipynb #09a37b77
 @command(app, kept="the pictures so far are kept")
@@ -37,6 +37,7 @@ def explain(
     """
     from pneumo.data import to_json
     from pneumo.image import DISCLAIMER, InputError
+    from pneumo.onnx import chosen_network
     if out.is_file(): raise InputError(f"{out} is a file; give a folder")
     model = chosen_network(weights, size)
     films, bad = read_files(paths, side=max(256, 2*pixels))   # so many along the long edge, for the square inside
@@ -88,7 +89,7 @@ _Strategies = Annotated[list[str], typer.Option(show_default="structured")]
 
 @command(app, kept="the reports so far are in the file of --out; --resume goes on after them")
 def report(
-    paths:Images,
+    paths:Images=None,
     # evidence, vlm:google/medgemma-1.5-4b-it (or another hub name or folder), or openai:MODEL.
     reporter:str="evidence",
     strategy:_Strategies=None,   # concise, structured, differential, grounded or retrieved; repeat it.
@@ -108,6 +109,9 @@ def report(
     seed:int=0,                  # Of sampling.
     batch_size:Positive=4,       # Reports at a time of a vlm.
     four_bit:bool=False,         # 4-bit weights of a vlm, for a small GPU.
+    # With --dask, in place of PATHS: a .txt, .csv or .parquet list of files, or an address such as s3://bucket/films.
+    files:str=None,
+    dask:str=None,               # With --out: the address of a Dask scheduler, whose workers share the work.
     as_json:AsJson=False,
 ):
     """A report on each X-ray: stated from the evidence, or written by a vision-language model.
@@ -120,17 +124,31 @@ def report(
     --out reports.jsonl --resume`
 
     `pneumo report scans/ --reporter openai:medgemma --url http://localhost:11434/v1 --out reports.jsonl`
+
+    `pneumo report --files s3://bucket/list.csv --out reports.jsonl --dask tcp://10.0.0.5:8786`
     """
     from pneumo.image import InputError
-    if resume and not out: raise InputError("--resume needs --out, the file to go on with")
+    from pneumo.onnx import chosen_network
+    from pneumo.vlm import create_reporter
+    if (resume or dask) and not out: raise InputError("--resume and --dask need --out, the file to write")
+    if bool(paths)==bool(files) or files and not dask: raise InputError("give image files, or --files with --dask")
     looks = dict(max_new_tokens=tokens, temperature=temperature, seed=seed, side=side)
     model = chosen_network(size=size)
-    made = _reporter(reporter, prompts, looks, dict(batch_size=batch_size, four_bit=four_bit),
-                     dict(base_url=url, insecure=insecure))
-    files, bad = find_files(paths)
-    asked = dict(strategies=strategy or ["structured"], side=max(256, made.settings.get("side", 0)), index=index)
-    shown, unread = _write(made, list(dict.fromkeys(files)), model, out, resume, as_json, **asked)
-    if bad or unread: raise typer.Exit(1 if shown else 2)
+    options = _options(reporter, prompts, looks, dict(batch_size=batch_size, four_bit=four_bit),
+                       dict(base_url=url, insecure=insecure))
+    made = create_reporter(reporter, **options)   # say now what is wrong with it
+    asked = dict(strategies=strategy or ["structured"], side=max(256, made.settings.get("side", 0)),
+                 index=index and str(index))
+    named, bad = _named(paths, files)
+    if dask: shown, unread = len(named), _write_many(reporter, options, named, out, resume, dask, size=size, **asked)
+    else: shown, unread = _write(made, named, model, out, resume, as_json, **asked)
+    if bad or unread: raise typer.Exit(1 if shown > unread*bool(dask) else 2)
+
+def _named(paths, files) -> tuple[list,int]:
+    "The films to report on, each once, and how many paths could not be looked through."
+    from pneumo.bulk import list_files
+    named, bad = (list_files(files), 0) if files else find_files(paths)
+    return list(dict.fromkeys(named)), bad
 
 def _show(lines) -> None:
     "Reports on stdout, and on stderr what is odd about them."
@@ -139,33 +157,20 @@ def _show(lines) -> None:
         print(printable(f"{line['file']} · {line['strategy']}\n{line['text']}\n"))
 
 # %% ../nbs/44_cli_report.ipynb #3f571cd1
-def _reporter(name, prompts, looks, vlm, server):
-    "The reporter of a name, with those of the options that it has."
+def _options(name, prompts, looks, vlm, server) -> dict:
+    "Those of the options that the reporter of a name has."
     from pneumo.report import read_prompts
-    from pneumo.vlm import create_reporter
     options = dict(prompts=read_prompts(prompts))
     if name!="evidence": options |= looks
     if name.startswith("vlm"): options |= vlm
     if name.startswith("openai"): options |= server
-    return create_reporter(name, **options)
+    return options
 
 # %% ../nbs/44_cli_report.ipynb #0aeb0976
 def _opened(index, strategies):
     "The index for similar cases, where a strategy or an option asks for them."
     from pneumo.search import open_index
     return open_index(index) if index or "retrieved" in strategies else None
-
-def _records(films, model, index) -> list[dict]:
-    "What is known of these films."
-    from pneumo.report import gather_evidence, make_records
-    names = [f.file for f in films]
-    return make_records(films, names, names, evidence=gather_evidence(films, model, index))
-
-class _InMemory:
-    "In place of a file of reports, when none is asked for."
-    def __init__(self, reporter): self.reporter = reporter
-    def missing(self, id, strategies): return strategies
-    def add(self, records, strategies): return [line for s in strategies for line in self.reporter.write(records, s)]
 
 def _there(out, resume, reporter, ids, strategies) -> list[dict]:
     "The reports that were asked for and are in the file already."
@@ -178,16 +183,16 @@ def _write(reporter, files, model, out, resume, as_json, strategies, side, index
     "Write and show the reports on these files, a few at a time; how many there are, and how many files were not read."
     from pneumo.data import to_json
     from pneumo.image import DISCLAIMER
-    from pneumo.report import open_reports, without_controls
+    from pneumo.report import ReportFile, film_records, open_reports, without_controls
     opened, unread = _opened(index, strategies), 0
     ids = {without_controls(str(f)): f for f in files}
-    with open_reports(reporter, out, resume) if out else nullcontext(_InMemory(reporter)) as kept:
+    with open_reports(reporter, out, resume) if out else nullcontext(ReportFile(reporter)) as kept:
         lines = _there(out, resume, reporter, ids, strategies)
         n = len(lines)
         if not as_json: _show(lines)
         left = [f for id,f in ids.items() if kept.missing(id, strategies)]
         for films,failed in read_chunks(left, side):
-            new = kept.add(_records(films, model, opened), strategies) if films else []
+            new = kept.add(film_records(films, model, opened), strategies) if films else []
             unread += failed
             n += len(new)
             if as_json: lines += new
@@ -196,3 +201,19 @@ def _write(reporter, files, model, out, resume, as_json, strategies, side, index
     written = f"written to {out}; measure them with: pneumo audit {out}. " if out else ""
     if n: say(f"{written}{DISCLAIMER}")
     return n, unread
+
+def _write_many(name, options, files, out, resume, dask, **asked) -> int:
+    "Write reports on many films by the workers of a cluster, and join them; how many files were not read."
+    from functools import partial
+    from pneumo.bulk import make_table, report_files, table_column, write_lines
+    from pneumo.image import DISCLAIMER, InputError
+    if out.exists(): raise InputError(f"{out} exists; with --dask it is written when all is done: write to another file")
+    table, how = out.with_name(f"{out.name}.parquet"), dict(reporter=name, options=options, **asked)
+    make_table(files, partial(report_files, **how), table, how, resume, dask)
+    unread = [e for e in table_column(table, "error") if e is not None]
+    write_lines(table, "line", out)
+    table.unlink()
+    for error in unread[:20]: say(f"error: {error}")
+    say(f"reports on {len(files)-len(unread)} of {len(files)} films written to {out}; measure them with: pneumo audit {out}. "
+        f"{DISCLAIMER}")
+    return len(unread)

@@ -37,9 +37,13 @@ def build(
     size:int=None,
     kind:str="auto",             # auto (by size), flat, ivf, hnsw, fp16 or ivfpq.
     out:str=None,                # Folder of the index, or milvus:URI; the default one when left out.
+    # In place of --data: a folder, a .txt, .csv or .parquet list of files, or an address such as s3://bucket/films.
+    files:str=None,
+    resume:bool=False,           # Go on with the vectors of --files that are there.
+    dask:str=None,               # With --files: the address of a Dask scheduler, whose workers share the work.
     as_json:AsJson=False,
 ):
-    """Encode the images of a data set and index them. An older index stays until the new one is complete.
+    """Encode the images of a data set, or many files, and index them. An older index stays until the new one is complete.
 
     Examples:
 
@@ -48,17 +52,34 @@ def build(
     `pneumo index build --size 64`
 
     `pneumo index build --split train --split val --kind hnsw --out runs/gallery`
+
+    `pneumo index build --files scans/ --size 64 --out runs/scans --resume`
+
+    `pneumo index build --files s3://bucket/list.csv --out runs/gallery --dask tcp://10.0.0.5:8786`
     """
     from pneumo.embed import create_encoder
+    from pneumo.image import InputError
     from pneumo.search import build_index, default_index
+    if (resume or dask) and not files: raise InputError("--resume and --dask need --files, the films to index")
     made = create_encoder(encoder, size=size)
     where = out or default_index(made.size)
-    splits = ["train", "val", "test"] if "all" in split else split
-    index = build_index(data, splits, made, kind, where)
+    if files: index, left = _of_files(files, made, where, kind, resume, dask)
+    else:
+        splits, left = ["train", "val", "test"] if "all" in split else split, []
+        index = build_index(data, splits, made, kind, where)
     _mark(index.info["source"])
     _show_info(index.info | {"count": len(index)}, str(where), as_json)
+    if left: raise typer.Exit(1)
 
 # %% ../nbs/43_cli_search.ipynb #7e5b02f4
+def _of_files(files, encoder, where, kind, resume, dask) -> tuple:
+    "An index of many files, and those that could not be read, which are named."
+    from pneumo.bulk import index_files, list_files
+    index, left = index_files(list_files(files), encoder, str(where), kind, resume, dask)
+    for error in left[:20]: say(f"error: {error}")
+    if len(left)>20: say(f"error: {len(left)} files in all could not be read")
+    return index, left
+
 def _mark(source:str) -> None:
     "Say so when images are phantoms."
     from pneumo.data import PHANTOM_BANNER

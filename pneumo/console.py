@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Share', 'Positive', 'Count', 'Amount', 'Images', 'Weights', 'Size', 'AsJson', 'new_app', 'printable', 'cell',
-           'say', 'main', 'command', 'chosen_network', 'find_files', 'read_chunks', 'read_files', 'call']
+           'say', 'main', 'command', 'find_files', 'read_chunks', 'read_files', 'call', 'here']
 
 # %% ../nbs/41_console.ipynb #49fbc33b
 import errno, os, signal, sys, warnings
@@ -17,7 +17,6 @@ from threading import Timer, current_thread, main_thread
 from typing import Annotated, get_args, get_origin
 
 import typer
-from fastcore.docments import docments
 
 # %% ../nbs/41_console.ipynb #91a61f46
 _HELP = ("Chest X-rays of PneumoniaMNIST: classify them, report on them, find similar ones. "
@@ -106,6 +105,15 @@ def _declared(p, help:str|None):
     elif isinstance(p.default, list) and p.default: info.show_default = ", ".join(map(str, p.default))
     return Annotated[kind, info]
 
+def _asked_for(name:str) -> bool:
+    "May this process need the help of a command's options? To read the comments of all takes a third of `pneumo --help`."
+    return Path(sys.argv[0]).stem!="pneumo" or name in sys.argv[1:]
+
+def _comments(f) -> dict:
+    "The comment on each parameter."
+    from fastcore.docments import docments
+    return docments(f)
+
 def _end(kept:str) -> None:
     "End this process and those that it started, now, and say what is kept."
     from psutil import Process
@@ -140,9 +148,10 @@ def command(
 ):                     # a decorator
     "Make a function a command; the comment on a parameter is the help of its option. Ctrl-C ends it at once."
     def add(f):
-        help = docments(f)
-        f.__annotations__ |= {k: _declared(p, help[k]) for k,p in signature(f).parameters.items()}
-        app.command(name)(_interruptible(f, kept))
+        own = name or f.__name__
+        help = _comments(f) if _asked_for(own) else {}
+        f.__annotations__ |= {k: _declared(p, help.get(k)) for k,p in signature(f).parameters.items()}
+        app.command(own)(_interruptible(f, kept))
         return f
     return add
 
@@ -158,25 +167,6 @@ Weights = Annotated[Path, typer.Option(
 Size = Annotated[int, typer.Option(
     help="Pixels per side that the network sees: 28 or 64; the finest that each file has when left out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
-
-# %% ../nbs/41_console.ipynb #bbc7d102
-def chosen_network(
-    weights:Path=None,   # a .safetensors file of `pneumo train`
-    size:int=None,       # pixels a side that it sees
-    onnx:Path=None,      # a file of `pneumo export`
-):                       # a Classifier, an exported one, or None: the finest that each file has the pixels for
-    "The network that was asked for; raises InputError for options that contradict each other."
-    from pneumo.image import InputError
-    if weights and onnx: raise InputError("give --weights or --onnx, not both")
-    if onnx:
-        from pneumo.onnx import OnnxClassifier   # runs without PyTorch
-        model = OnnxClassifier(onnx)
-    else:
-        from pneumo.model import load_model, shipped_model
-        if not weights: return None if size is None else shipped_model(size)
-        model = load_model(weights)
-    if size in (None, model.size): return model
-    raise InputError(f"--size {size}: the network of {onnx or weights} takes images of {model.size} pixels; leave --size out")
 
 # %% ../nbs/41_console.ipynb #99df1bd7
 def _files(path:Path) -> list[Path]:
@@ -244,3 +234,18 @@ def call(
     r = subprocess.run(line, capture_output=True, text=True, env=plain | env)
     assert "Traceback" not in r.stderr, r.stderr
     return r.returncode, r.stdout, r.stderr
+
+def here(
+    *args,               # of the command line
+) -> tuple[int,str,str]: # exit status, stdout, stderr
+    "As `call`, but in this process, where PyTorch is loaded already."
+    from io import StringIO
+    from contextlib import redirect_stderr, redirect_stdout
+    stdout, stderr, code, before = StringIO(), StringIO(), 0, sys.argv
+    sys.argv = ["pneumo", *map(str, args)]
+    try:
+        with redirect_stdout(stdout), redirect_stderr(stderr), warnings.catch_warnings(): main()
+    except SystemExit as e: code = e.code or 0
+    finally: sys.argv = before
+    assert "Traceback" not in stderr.getvalue(), stderr.getvalue()
+    return code, stdout.getvalue(), stderr.getvalue()

@@ -12,30 +12,6 @@ from pathlib import Path
 
 from .console import app, command
 
-# %% ../nbs/47_page.ipynb #47p00007
-def _folded(conv, norm) -> tuple:   # filters (no, ni, k, k) and biases (no,)
-    "A convolution and its normalisation as one convolution, in double precision."
-    scale = norm.weight.double()/(norm.running_var.double()+norm.eps).sqrt()
-    filters = conv.weight.double()*scale.view(-1,1,1,1)
-    bias = norm.bias.double() - norm.running_mean.double()*scale
-    return filters.detach().numpy(), bias.detach().numpy()
-
-def _named(name:str, conv, norm) -> dict:
-    "A folded convolution under its name."
-    filters, bias = _folded(conv, norm)
-    return {name: filters, f"{name}.bias": bias}
-
-def _convolutions(stages) -> dict:   # name → array
-    "The convolutions of a stem and of the blocks behind it."
-    from pneumo.model import ResBlock
-    found = _named("stem", stages[0], stages[1])
-    blocks = [m for m in stages if isinstance(m, ResBlock)]
-    for i,block in enumerate(blocks):
-        found |= _named(f"{i}.first", *block.body[:2])
-        found |= _named(f"{i}.second", *block.body[3:])
-        if len(block.skip._modules): found |= _named(f"{i}.skip", *block.skip[1:])
-    return found
-
 # %% ../nbs/47_page.ipynb #47p00010
 def _packed(arrays:dict, width:int) -> dict:
     "Arrays as whole numbers of `width` bytes, the lowest first, in base64; each array has a scale of its own."
@@ -54,11 +30,13 @@ def _network_part(model) -> dict:
     "A classifier's numbers; raises InputError for another network than PneumoNet."
     from pneumo.image import InputError
     from pneumo.model import PneumoNet
+    from pneumo.runtime import convolutions
     name = model.config["model"]
     if not isinstance(model.net, PneumoNet): raise InputError(f"a page holds pneumonet alone, not {name}")
     last = model.net[-1]
     head = dict(weight=last.weight.detach().numpy(), bias=last.bias.detach().numpy())
-    return _packed(_convolutions(model.net) | head, 3) | dict(stride=model.net[0].stride[0])
+    tensors = {k: t.numpy() for k,t in model.state_dict().items()}
+    return _packed(convolutions(tensors) | head, 3) | dict(stride=model.net[0].stride[0])
 
 # %% ../nbs/47_page.ipynb #47p00012
 _RECORD = ("slope", "intercept", "maps", "scores", "level", "keep", "risk")    # of a trust record, for each network
@@ -67,9 +45,10 @@ _SCALE = ("centre", "spread", "typical", "limit")                              #
 def _population_part(population:dict) -> dict:
     "The numbers of the population score: the fixed network, its projection, and each size's Gaussian and states."
     import numpy as np
-    from pneumo.population import SIZES, feature_network, population_file, stored_gaussian
-    net, tensors = feature_network(), population_file()[0]
-    arrays = _convolutions(net.stages) | dict(basis=net.basis.numpy(), offset=net.offset.numpy())
+    from pneumo.population import SIZES, population_file, stored_gaussian
+    from pneumo.runtime import convolutions
+    tensors, _ = population_file()
+    arrays = convolutions(tensors, "stages.") | {k: tensors[k] for k in ("basis", "offset")}
     for size in SIZES:
         mean, root, toward = stored_gaussian(population[str(size)])
         lower = root[np.tril_indices(len(root))]

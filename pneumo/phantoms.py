@@ -7,7 +7,6 @@ __all__ = ['phantoms', 'phantom_splits']
 
 # %% ../nbs/01_phantoms.ipynb #61c81390
 import numpy as np
-from scipy.ndimage import zoom
 
 from .image import Radiograph
 
@@ -43,6 +42,7 @@ def _smooth(
     res,        # pixels a side wanted
 ):              # (n,res,res)
     "Cubic interpolation of small grids, as two matrix products."
+    from scipy.ndimage import zoom
     a = zoom(np.eye(z.shape[-1], dtype='f4'), (res/z.shape[-1],1), order=3, mode='nearest', grid_mode=True)
     return a @ z @ a.T
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROMPTS', 'STRATEGIES', 'read_prompts', 'examine', 'evidence_of', 'gather_evidence', 'without_controls',
-           'make_records', 'fill_prompt', 'Reporter', 'EvidenceReporter', 'read_jsonl', 'ReportFile', 'open_reports',
-           'write_reports']
+           'make_records', 'film_records', 'fill_prompt', 'Reporter', 'EvidenceReporter', 'read_jsonl', 'ReportFile',
+           'open_reports', 'write_reports']
 
 # %% ../nbs/30_report.ipynb #5f7ed53a
 import hashlib, json, math, os, re, time
@@ -163,6 +163,15 @@ def make_records(
     labels = [None]*len(ids) if y is None else [CLASSES[int(v)] for v in y]
     columns = dict(id=ids, file=names, label=labels, film=_radiographs(x), evidence=evidence)
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
+
+def film_records(
+    films:list,          # Radiographs
+    model=None,          # a Classifier; if None the finest shipped one that a film has the pixels for
+    index=None,          # of similar cases, looked up when it is given
+) -> list[dict]:         # as of make_records; a film is known by its file
+    "What a reporter works on, of films."
+    names = [f.file for f in films]
+    return make_records(films, names, names, evidence=gather_evidence(films, model, index))
 
 # %% ../nbs/30_report.ipynb #dd5669a9
 def _chance(e) -> str:
@@ -357,10 +366,10 @@ def _begin(path:Path, reporter:Reporter, resume:bool) -> set:
 class ReportFile:
     "A JSONL file of reports while it is open and held; see `open_reports`."
     def __init__(self,
-        file,                # open for appending
         reporter:Reporter,
-        done:set,            # strategy and id of the reports that it holds
-    ): self.file, self.reporter, self.done = file, reporter, done
+        file=None,           # open for appending; nothing is written when left out
+        done:set=(),         # strategy and id of the reports that it holds
+    ): self.file, self.reporter, self.done = file, reporter, set(done)
 
     def missing(self,
         id:str,                  # of an image
@@ -379,8 +388,9 @@ class ReportFile:
         for s in strategies:
             todo = [r for r in records if self.missing(r["id"], [s])]
             for line in self.reporter.write(todo, s):
-                self.file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-                self.file.flush()
+                if self.file:
+                    self.file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+                    self.file.flush()
                 self.done.add((s, line["id"]))
                 new.append(line)
                 tick()
@@ -406,7 +416,7 @@ def open_reports(
     with locked(path):
         done = _begin(path, reporter, resume)
         try:
-            with path.open("a", encoding="utf-8") as f: yield ReportFile(f, reporter, done)
+            with path.open("a", encoding="utf-8") as f: yield ReportFile(reporter, f, done)
         except OSError as e: raise OSError(e.errno, e.strerror or str(e), str(e.filename or path)) from e
         finally: _trim(path)
 

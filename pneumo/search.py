@@ -281,14 +281,13 @@ def sample_items(
     return _items(id=ids, split=d.split, index=n, label=labels, file=names, path=paths, sha=pixel_digests(d.x))
 
 def file_items(
-    files:list,           # paths
+    files:list,           # paths, or addresses such as s3://bucket/film.png
     labels=None,          # normal or pneumonia for each, when known
 ) -> pd.DataFrame:        # as of `sample_items`
     "Metadata of image files; the id is the path as it is given. `add_images` fills in the digests."
-    files = [Path(f) for f in files]
-    names = [f.name for f in files]
-    paths = [str(f.absolute()) for f in files]
-    return _items(id=[str(f) for f in files], split="files", label=labels, file=names, path=paths)
+    ids = [str(f) for f in files]
+    paths = ["" if "://" in f else str(Path(f).absolute()) for f in ids]
+    return _items(id=ids, split="files", label=labels, file=[Path(f).name for f in ids], path=paths)
 
 # %% ../nbs/24_search.ipynb #aee6ea02
 def index_vectors(

@@ -204,7 +204,7 @@ class _Run:
         from torch.optim.swa_utils import AveragedModel
         self.cfg, self.digest = cfg, train.digest
         self.history, self.best = [], None
-        # several processes share each batch, and each keeps its own statistics of batch norm until `averaged_statistics`
+        # several processes share each batch, and each keeps its own statistics of batch norm until `average_statistics`
         self.acc = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True),
                                kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
         self.generator = torch.Generator()
@@ -364,9 +364,10 @@ def train(
     resume:bool=False,               # go on from out/checkpoint.pt if it is there
     start:Classifier=None,           # a network of the same kind to begin from
     overwrite:bool=False,            # replace the run that `out` holds
+    **options,                       # of TrainConfig, such as epochs=1; they replace those of `cfg`
 ) -> Classifier:                     # the averaged weights, in evaluation mode
     "Train a classifier; raises InputError when the run cannot start, goes astray, or `out` holds or is just getting another."
-    out = Path(out)
+    out, cfg = Path(out), replace(cfg, **options)
     if is_main(): check_out(out, resume, overwrite)
     splits = _sized(splits, cfg)
     if not is_main(): return _train(splits, cfg, out, resume, start, overwrite)

@@ -8,7 +8,7 @@ __all__ = ['to_score', 'to_proba', 'written', 'prior_weights', 'reliability', 'e
            'estimate_prevalence', 'bbse_prevalence', 'sensitivity_threshold', 'cost_threshold', 'net_benefit',
            'plot_decision', 'class_scores', 'conformal_p', 'prediction_sets', 'cross_coverage', 'risk_coverage',
            'keep_threshold', 'plot_risk_coverage', 'fit_trust', 'calibrate', 'trust_record', 'threshold_for',
-           'probabilities', 'pixels_for', 'each_network', 'assess']
+           'probabilities', 'pixels_for', 'each_network', 'assess', 'prediction_row']
 
 # %% ../nbs/15_trust.ipynb #48b500fe
 import warnings
@@ -19,6 +19,7 @@ import numpy as np
 from .data import CLASSES, Xrays, apart, checked_images, locked, shared_path
 from .image import NETWORK_SIZES, InputError
 from .population import SIZES, orientation, population_features, population_of, unusualness
+from .runtime import one_blas_thread
 
 # %% ../nbs/15_trust.ipynb #ec8f28bd
 def to_score(
@@ -507,7 +508,7 @@ def threshold_for(
 # %% ../nbs/15_trust.ipynb #6b1f0a31
 def _exported(model) -> bool:
     "Does the model answer without PyTorch, as an `OnnxClassifier` does?"
-    return hasattr(model, "scores") and hasattr(model, "features")
+    return hasattr(model, "scores")
 
 def _scores(model, x) -> np.ndarray:
     "Scores of images from a Classifier or an exported model."
@@ -559,12 +560,9 @@ def _row(record, thr, p, low, high, inside, weak, ood, state) -> dict:
                 ood=float(ood), unusual=bool(ood > 1), calibrated=True)
 
 # %% ../nbs/15_trust.ipynb #6b1f0a1c
-def _features(model, x) -> np.ndarray:
-    "Features of images, from the model itself when it was exported with them."
-    return model.features(x) if _exported(model) else population_features(x)
-
 def _as_population(x) -> np.ndarray:
     "Images at the finest size at which populations are compared."
+    if x.shape[1] in SIZES: return x
     from pneumo.framing import at_size
     return at_size(x, max(s for s in SIZES if s <= x.shape[1]))
 
@@ -575,10 +573,10 @@ def _compared(x, films, model, record) -> tuple[np.ndarray,list]:
         old = "these weights carry a calibration record of an earlier version"
         raise InputError(f"{old}; `pneumo calibrate FILE` renews it")
     x = _as_population(x)
-    z = _features(model, x)
+    z = population_features(x)
     ood = unusualness(x, population, z)
     large = [i for i,f in enumerate(films or []) if min(f.pixels.shape) >= 64] if x.shape[1]==28 else []
-    if large and "64" in population and not _exported(model):
+    if large and "64" in population:
         at64 = np.stack([films[i].reduced(64) for i in large])
         ood[large] = unusualness(at64, population)
     return ood, orientation(x, z)
@@ -628,18 +626,19 @@ def each_network(
     answer,                   # (images, network) → one answer per image
     x,                        # (n, s, s) uint8, or a list of Radiographs
     model=None,               # a Classifier or an exported one
+    shipped=None,             # size → shipped network; under PyTorch when left out
 ) -> list:                    # of the answers
     "Ask the network that is given, or of each image the finest shipped one that it has the pixels for; raises InputError."
-    from pneumo.model import shipped_model
     if model is not None: return answer(x, model)
+    if shipped is None: from pneumo.model import shipped_model as shipped
     films = _films(x)
     if films is None:
         x = checked_images(x, sizes=NETWORK_SIZES)
-        return answer(x, shipped_model(x.shape[1]))
+        return answer(x, shipped(x.shape[1]))
     answers = {}
     for size in sorted({f.finest() for f in films}):
         where = [i for i,f in enumerate(films) if f.finest()==size]
-        answers |= zip(where, answer([films[i] for i in where], shipped_model(size)))
+        answers |= zip(where, answer([films[i] for i in where], shipped(size)))
     return [answers[i] for i in range(len(films))]
 
 # %% ../nbs/15_trust.ipynb #53bafcb9
@@ -650,16 +649,17 @@ def assess(
     **point,                  # threshold, sensitivity or cost: see threshold_for
 ) -> list[dict]:              # one per image, with the keys named above
     "What can be said of each image; raises InputError for other images, prevalences or operating points."
+    from pneumo.onnx import shipped_onnx
     checked_prevalence(prevalence)
-    return each_network(lambda part, network: _assess(part, network, prevalence, point), x, model)
+    return each_network(lambda part, network: _assess(part, network, prevalence, point), x, model, shipped_onnx)
 
 def _assess(x, model, prevalence, point) -> list[dict]:
     "What one network says of images."
-    from pneumo.model import threads_for
     films = _films(x)
     if films is not None and not films: return []
     x = pixels_for(model, x)
-    with threads_for(len(x)): return _said(x, films, model, prevalence, point)
+    if not len(x): return []
+    with one_blas_thread(): return _said(x, films, model, prevalence, point)
 
 def _said(x, films, model, prevalence, point) -> list[dict]:
     "What one network says of arrays of its size, and of the films that they were reduced from."
@@ -672,3 +672,14 @@ def _said(x, films, model, prevalence, point) -> list[dict]:
     p = [r["probability"] for r in rows]
     told = _read_otherwise(films, p, model, prevalence, thr)
     return [_warned(r, [*f.warnings, *filter(None, [f.too_few(model.size)]), *t]) for r,f,t in zip(rows, films, told)]
+
+def prediction_row(
+    film,               # a Radiograph
+    answer:dict,        # of `assess`
+    weights:str,        # the name of the network's weights
+    prevalence:float,   # that was asked for
+) -> dict:
+    "The file and its answer, then what it rests on."
+    first = {k: answer[k] for k in ("probability", "label", "threshold")}
+    rest = {k: v for k,v in answer.items() if k not in first}
+    return dict(file=film.file, **first, weights=weights, prevalence=prevalence or .5, **rest, notes=list(film.notes))

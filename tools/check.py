@@ -1,11 +1,13 @@
 "Everything that CI checks. `python tools/check.py 00_image site` runs the checks with such a word in their name."
-import hashlib, html, os, re, shutil, subprocess, sys, tempfile, time, traceback, venv
+import hashlib, html, os, re, shlex, shutil, subprocess, sys, tempfile, time, traceback, venv
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat, papermill, yaml
+from packaging.utils import canonicalize_name as canonical
 from papermill.exceptions import PapermillExecutionError
 
 import browse, docs, export, faults, fuzz, pages, references
@@ -33,14 +35,15 @@ PARAMETERS = {
     "53_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities="[1, 5]",
                           limit=160, n_boot=50),
     "54_files": dict(films=2, limit=2, seed=1),
-    "56_resolution": dict(data="phantoms", fine=64, sizes="28", seeds="0,1", n_coarse=1, n_teachers=2, epochs=1,
-                          epochs_alone=1, passes=1, crop=.3, zoom=.2, shift=.1, limit=256, n_boot=20),
-    "57_scale": dict(films=4, side=96, commands="predict,index", vectors="1000,2000", dim=16, shared=20),
+    "56_resolution": dict(data="phantoms", fine=64, sizes="28", chosen=28, seeds="0,1", n_fine=1, n_teachers=2,
+                          epochs=1, epochs_alone=1, passes=1, crop=.3, zoom=.2, shift=.1, limit=256, n_boot=20),
+    "57_scale": dict(films=4, side=96, commands="predict,index", vectors="1000,2000", dim=16, shared=20,
+                     many=40),
 }
 DAMAGED = 500  # files through the reader whenever everything is checked; `check.py fuzz` takes ten times as many
 
 # Run from a wheel, alone in an empty folder, whenever everything is checked; `check.py wheel` runs every notebook so.
-FROM_WHEEL = {"02_data", "46_cli", "index"}
+FROM_WHEEL = {"02_data", "index"}
 
 # A path of one machine in an output; `precision/recall` or `https://…/a/b` is not one.
 MACHINE_PATH = re.compile(r"(?<![\w:/.~-])/(?:(?:[\w.-]+/){2,}|(?:home|root|tmp|opt|mnt|work|Users)/)[\w.-]+")
@@ -165,6 +168,19 @@ def results():
                        "execute nbs/index.ipynb and run `make export`")
 
 
+def lock():
+    "The lock file names every package that pneumo asks for."
+    from packaging.requirements import Requirement
+    config = ConfigParser(delimiters=["="])
+    config.read("settings.ini", encoding="utf-8")
+    lines = Path(".github/lock.txt").read_text(encoding="utf-8").splitlines()
+    held = {canonical(line.split("==")[0]): line.split("==")[1].split(";")[0].strip() for line in lines if "==" in line}
+    asked = [Requirement(r) for r in config["DEFAULT"]["requirements"].split()]
+    fits = lambda r: (version := held.get(canonical(r.name))) and r.specifier.contains(version, prereleases=True)
+    wrong = [str(r) for r in asked if not fits(r)]
+    assert not wrong, f"not in .github/lock.txt: {', '.join(wrong)}; its first lines say how it is made"
+
+
 def small(path, out=None):
     "The small parameters of one notebook; a page without a number has none."
     if not path.stem[0].isdigit(): return {}
@@ -224,6 +240,27 @@ def alone(path, python):
         assert Path(where).is_relative_to(python.parent.parent), f"pneumo comes from {where}, not from the wheel"
         called(python, "-m", "papermill", path.name, "executed.ipynb", "-k", "python3", "--no-progress-bar",
                "--log-level", "ERROR", "-y", given, cwd=folder, env=env)
+
+
+def readme_commands():
+    "The commands of the README that need no checkout, without their comments."
+    blocks = re.findall(r"^```bash\n(.*?)^```", Path("README.md").read_text(encoding="utf-8"), re.S | re.M)
+    lines = (shlex.split(line, comments=True) for line in "".join(blocks).replace("\\\n", "").splitlines())
+    return [words for words in lines if words[:1] == ["pneumo"] and words[1] not in ("run", "sweep")]
+
+
+def readme(python):
+    "Every command of the README, in its order, by the wheel alone, in a folder that holds an X-ray and a folder of two."
+    from PIL import Image
+    from pneumo.phantoms import phantoms
+    commands = readme_commands()
+    with tempfile.TemporaryDirectory() as folder:
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PNEUMO_CACHE": f"{folder}/cache"}
+        films = [Image.fromarray(x) for x in phantoms(3, seed=1, size=300)["x"]]
+        Path(folder, "scans").mkdir()
+        for film, name in zip(films, ("xray.jpeg", "scans/a.png", "scans/b.png")): film.save(Path(folder, name))
+        for c in commands: called(python.with_name("pneumo"), *c[1:], cwd=folder, env=env)
+    assert len(commands) > 5, f"only {len(commands)} commands found in the README"
 
 
 class Page(HTMLParser):
@@ -286,11 +323,9 @@ def damaged_files(n):
     assert not found, f"{len(found)} of {n} files; they are kept in {RUNS/'fuzz'}\n" + "\n".join(found)
 
 
-def injected(names):
-    "Nothing is lost to a kill, to a second writer, or to Ctrl-C: a few of the faults, all of them once when asked for."
-    few = [("kills", "predict"), ("pairs", "index add"), ("interrupts", "predict")]
-    asked = [(kind, "") for kind in faults.KINDS] if any("faults" in n for n in names) else few
-    lost = [fault for kind, only in asked for fault in faults.check([kind], 1, only=only, say=lambda line: None)[1]]
+def injected(kinds):
+    "Nothing is lost to a kill, to a second writer, or to Ctrl-C: (kind of fault, which commands) pairs, each tried once."
+    lost = [fault for kind, only in kinds for fault in faults.check([kind], 1, only=only, say=lambda line: None)[1]]
     assert not lost, "\n".join(lost)
 
 
@@ -320,18 +355,23 @@ def packed(stem, names):
 def run_checks(names):
     "Run the checks whose name contains one of `names`, or all, notebooks two at a time; yield each result as it comes."
     wanted = lambda name: not names or any(n in name for n in names)
-    for check in (command, lint, drift, outputs, silenced, figures, citations, results):
+    for check in (command, lint, lock, drift, outputs, silenced, figures, citations, results):
         if wanted(check.__name__): yield attempt(check.__name__, check)
     jobs = [(nb.stem, execute, nb) for nb in reversed(notebooks()) if wanted(nb.stem)]  # the long ones first
-    if from_wheel := [nb for nb in notebooks() if packed(nb.stem, names)]:
+    from_wheel = [nb for nb in notebooks() if packed(nb.stem, names)]
+    if from_wheel or wanted("readme"):
         python = install_wheel()
         jobs += [(f"wheel_{nb.stem}", alone, nb, python) for nb in from_wheel]
-    if wanted("faults"): yield attempt("faults", injected, names)
-    if wanted("fuzz"): yield attempt("fuzz", damaged_files, DAMAGED*10 if names else DAMAGED)
+        if wanted("readme"): jobs.append(("readme", readme, python))
+    if wanted("faults") and names: yield attempt("faults", injected, [(kind, "") for kind in faults.KINDS])
+    elif wanted("faults"):
+        yield attempt("faults_interrupts", injected, [("interrupts", "predict")])   # it has a deadline: alone
+        jobs.append(("faults", injected, [("kills", "predict"), ("pairs", "index add")]))
+    if wanted("fuzz"): jobs.insert(0, ("fuzz", damaged_files, DAMAGED*10 if names else DAMAGED))
+    if wanted("site"): jobs.insert(0, ("site", site))
     with ProcessPoolExecutor(2) as pool:
         for job in as_completed([pool.submit(attempt, *job) for job in jobs]): yield job.result()
-    for check in (site, browser):
-        if wanted(check.__name__): yield attempt(check.__name__, check)
+    if wanted("browser"): yield attempt("browser", browser)
 
 
 def main(names):

@@ -22,7 +22,8 @@ def sidebars():
     start = ["index.ipynb", *(n for n in names if not n[0].isdigit() and n != "index.ipynb")]
     rooms = {room: [n for n in names if n[0] in digits] for room, digits in ROOMS.items()}
     studies = rooms.pop("Studies")
-    library = [{"section": room, "contents": found} for room, found in rooms.items() if found]
+    start.remove("library.ipynb")
+    library = ["library.ipynb", *({"section": room, "contents": found} for room, found in rooms.items() if found)]
     contents = {"Start": start, "Library": library, "Studies": studies}
     return [{"id": name.lower(), "style": "floating", "contents": c} for name, c in contents.items()]
 
@@ -64,9 +65,10 @@ FETCHED = re.compile(r'<script[^>]+src="https?://[^"]*(?:jquery|require)[^"]*"[^
 ABSENT = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>Not here – pneumo</title><base href="{base}">
-<style>body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto; padding: 0 1rem; }}</style></head>
+<style>html {{ background: Canvas; color: CanvasText; }} a {{ color: LinkText; }}
+body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto; padding: 0 1rem; }}</style></head>
 <body><main><h1>This page is not here</h1><p>It may have moved: <a href="index.html">start</a>,
-<a href="image.html">the library</a>, <a href="classification.html">the studies</a>,
+<a href="library.html">the library</a>, <a href="classification.html">the studies</a>,
 <a href="try.html">try it</a>, <a href="running.html">run it</a>.</p></main></body></html>
 """
 
@@ -88,6 +90,7 @@ def finish(cfg, site_url):
     "What both renderers leave open: nothing is fetched from elsewhere, pages have an address and a card, and one is for none."
     for path in SITE.glob("*.html"):
         text = FETCHED.sub("", path.read_text(encoding="utf-8").replace(BADGE, "colab.svg"))
+        text = text.replace('bi-github" role="img">', 'bi-github" aria-hidden="true">')  # its word stands beside it
         path.write_text(described(text, path.name, site_url), encoding="utf-8")
     shutil.copy("tools/colab.svg", SITE)
     shutil.copy(max(Path("nbs/images").glob("index_*.png"), key=lambda f: f.stat().st_size), SITE/"card.png")

@@ -162,17 +162,28 @@ def numbers_to_the_right(table):
         for cell in (*column, *above): cell["class"] = "num"
 
 
-def readable_cells(table, study):
-    "Dashes for what is missing, intervals that do not break, long row names marked, a study's headers as words."
+def readable_cells(table):
+    "Dashes for what is missing, intervals that do not break, long row names marked."
     for cell in table.select("tbody th"):
         if len(cell.get_text()) > 20: cell["class"] = "long"  # not a word a line on a phone
-    for cell in table("th") if study else []:
-        if re.fullmatch("[a-z]+(_[a-z]+)+", cell.get_text()): cell.string = cell.get_text().replace("_", " ")
     for cell in table("td"):
         if cell.get_text(strip=True) in ("NaN", "nan", "None", "<NA>"): cell.string = "–"
         if cell.string and INTERVAL.search(cell.string):
             marked = INTERVAL.sub(r"<span class='interval'>\g<0></span>", str(cell))
             cell.replace_with(BeautifulSoup(marked, "html.parser"))
+
+
+WORDS = {"auc": "AUC", "map": "mean average precision", "mrr": "mean reciprocal rank", "ood": "OOD score", "n": "images",
+         "p_holm": "p (Holm)", "val_auc": "validation AUC", "only_a": "only a right", "only_b": "only b right"}
+RAW = re.compile(r"[a-z]+(_[a-z]+)*")
+
+
+def headed(table):
+    "The headers of columns and rows in words, where they are names of code."
+    for cell in table("th"):
+        name = cell.get_text().strip()
+        of_column = WORDS.get(name) if cell.find_parent("thead") else None
+        if RAW.fullmatch(name) and (of_column or "_" in name): cell.string = of_column or name.replace("_", " ")
 
 
 def tabled(text, study=False):
@@ -183,8 +194,9 @@ def tabled(text, study=False):
         style.extract()  # it would reach every table of the page
     for table in page("table"):
         without_index_name(table)
+        if study: headed(table)
         numbers_to_the_right(table)
-        readable_cells(table, study)
+        readable_cells(table)
     return str(page)
 
 
