@@ -287,7 +287,9 @@ def index_files(
     make_table(files, partial(encode_files, encoder=encoder.name), table, about, resume, dask)
     rows = pd.read_parquet(table)
     good = rows[rows.error.isna()]
-    if not len(good): raise InputError(f"none of {len(rows)} files could be read; the first: {rows.error.iloc[0]}")
+    if not len(good):
+        table.unlink()
+        raise InputError(f"none of {len(rows)} files could be read; the first: {rows.error.iloc[0]}")
     items = file_items(good.file).assign(sha=pd.array(good.sha, "string"))
     if str(out).startswith("milvus:"):
         index = build_milvus(str(out).removeprefix("milvus:"), np.stack(good.vector), items, encoder, source="files")

@@ -168,6 +168,8 @@ def run_batches(
     x:np.ndarray,        # (n, s, s) uint8
     n:int=64,            # images at a time
 ) -> np.ndarray:         # (n, …) float64
-    "What a program says of images."
+    "What a program says of images; raises InputError for NaN and infinity."
     parts = np.array_split(x[:,None], range(n, len(x), n))
-    return np.concatenate([running.run(None, {"x": p.astype(np.float32)/255})[0] for p in parts]).astype(float)
+    said = np.concatenate([running.run(None, {"x": p.astype(np.float32)/255})[0] for p in parts]).astype(float)
+    if np.isfinite(said).all(): return said
+    raise InputError("the network answers NaN or infinity: its weights are damaged, or its training went astray")
