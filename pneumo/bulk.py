@@ -151,7 +151,7 @@ def cluster(
 ):                   # an executor over its workers; `threads` is how many there are
     "The workers of a Dask scheduler; raises InputError when it cannot be had."
     distributed = need_extra("distributed", "dask")
-    try: client = distributed.Client(address, timeout=5)
+    try: client = distributed.Client(address, timeout=15)   # a scheduler that just starts on a busy machine takes so long
     except (OSError, ValueError) as e:
         advice = f"start one with `dask scheduler` and `dask worker {address}`"
         raise InputError(f"no Dask scheduler answers at {address} ({type(e).__name__}); {advice}") from None
