@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from pneumo.data import load_data, save_json
 from pneumo.framing import to_tensor
 from pneumo.model import WEIGHTS, create_model, predict_proba, shipped_model
-from pneumo.onnx import shipped_onnx
+from pneumo.runtime import shipped_onnx
 from pneumo.train import TrainConfig, train
 from pneumo.trust import assess
 

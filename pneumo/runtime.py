@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRAIN_MEAN', 'TRAIN_STD', 'WEIGHTS', 'shipped_weights', 'read_tensors', 'convolutions', 'network_program',
-           'features_program', 'session', 'one_blas_thread', 'run_batches']
+           'features_program', 'session', 'one_blas_thread', 'run_batches', 'OnnxClassifier', 'classifier_program',
+           'shipped_onnx']
 
 # %% ../nbs/09_runtime.ipynb #09rt0003
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .data import checked_images, read_meta, to_json
 from .image import NETWORK_SIZES, InputError
 
 # %% ../nbs/09_runtime.ipynb #09rt0005
@@ -173,3 +175,64 @@ def run_batches(
     said = np.concatenate([running.run(None, {"x": p.astype(np.float32)/255})[0] for p in parts]).astype(float)
     if np.isfinite(said).all(): return said
     raise InputError("the network answers NaN or infinity: its weights are damaged, or its training went astray")
+
+# %% ../nbs/09_runtime.ipynb #09cl0002
+def _onnx_header(text, path) -> dict:
+    "Configuration and record of an exported file; raises InputError when they are no such thing."
+    from pydantic import create_model
+    schema = create_model("Header", config=(dict, ...), trust=(dict|None, None))
+    return read_meta(text, schema, str(path))
+
+def _opened(program, name):
+    "A program under onnxruntime; raises InputError for a missing or damaged file."
+    if name==program and not Path(name).is_file(): raise InputError(f"{name}: no such ONNX file; `pneumo export` writes one")
+    try: return session(program)
+    except Exception: raise InputError(f"{name}: not an ONNX file, or cut off") from None
+
+class OnnxClassifier:
+    "An exported classifier under onnxruntime, on one thread; `assess` takes it as it takes a Classifier."
+    def __init__(self,
+        program:str|Path|bytes,   # a file that export_onnx wrote, or its content
+    ):
+        in_memory = isinstance(program, bytes)
+        name = "the program" if in_memory else str(program)
+        self.session = _opened(program if in_memory else name, name)
+        meta = self.session.get_modelmeta().custom_metadata_map
+        if "pneumo" not in meta:
+            raise InputError(f"{name}: an ONNX file of another project; `pneumo export` writes pneumo's")
+        if [o.name for o in self.session.get_outputs()] != ["logit"]:
+            raise InputError(f"{name}: exported by an earlier version; export it again with `pneumo export`")
+        header = _onnx_header(meta["pneumo"], name)
+        self.config, self.trust = header["config"], header.get("trust")
+
+    @property
+    def size(self) -> int:
+        "Pixels a side of the images that it takes."
+        return self.config.get("size", 28)
+
+    def scores(self,
+        x:np.ndarray,         # (n, s, s) uint8
+    ) -> np.ndarray:          # (n,) float64
+        "Log-odds of images."
+        return run_batches(self.session, checked_images(x, sizes=(self.size,)))
+
+def classifier_program(
+    tensors:dict,      # name → array: the state of a Classifier with a PneumoNet
+    config:dict,       # of it: size, mean, std and what else its weights say
+    trust:dict=None,   # its calibration record
+) -> bytes:            # an ONNX model that `OnnxClassifier` takes
+    "A PneumoNet with its record as an ONNX program."
+    about = to_json(dict(config=config, trust=trust), None)
+    return network_program(tensors, config["size"], config["mean"][0], config["std"][0], about)
+
+@cache
+def _made_once(path:Path, size:int) -> OnnxClassifier:
+    tensors, header = read_tensors(path)
+    header = _onnx_header(header, path.name)
+    return OnnxClassifier(classifier_program(tensors, {"size": size} | header["config"], header.get("trust")))
+
+def shipped_onnx(
+    size:int=28,              # pixels a side of the images
+) -> OnnxClassifier:          # one and the same for all who ask
+    "The shipped network for images of a size, made for onnxruntime once; raises InputError for other sizes."
+    return _made_once(shipped_weights(size), size)

@@ -19,7 +19,7 @@ import numpy as np
 from .data import CLASSES, Xrays, apart, checked_images, locked, shared_path
 from .image import NETWORK_SIZES, InputError
 from .population import SIZES, orientation, population_features, population_of, unusualness
-from .runtime import one_blas_thread
+from .runtime import one_blas_thread, shipped_onnx
 
 # %% ../nbs/15_trust.ipynb #ec8f28bd
 def to_score(
@@ -649,7 +649,6 @@ def assess(
     **point,                  # threshold, sensitivity or cost: see threshold_for
 ) -> list[dict]:              # one per image, with the keys named above
     "What can be said of each image; raises InputError for other images, prevalences or operating points."
-    from pneumo.onnx import shipped_onnx
     checked_prevalence(prevalence)
     return each_network(lambda part, network: _assess(part, network, prevalence, point), x, model, shipped_onnx)
 
