@@ -14,7 +14,7 @@ run: $(READY)  ## what this is, in a minute: figures and case pages in runs/late
 studies: $(READY)  ## execute the studies into runs/ (DATA=pneumoniamnist refuses phantoms; ARGS="…" goes to `pneumo run`)
 	@.venv/bin/pneumo run $(if $(DATA),--data $(DATA)) $(ARGS)
 
-test: $(READY)  ## everything that CI checks (ARGS="00_data site" runs those alone)
+test: $(READY)  ## everything that CI checks, half an hour on two cores (ARGS="00_data site" runs those alone)
 	@.venv/bin/python tools/check.py $(ARGS)
 
 export: $(READY)  ## bring pneumo/ and README.md in step with the notebooks
