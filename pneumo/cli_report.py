@@ -146,8 +146,10 @@ def report(
 
 def _named(paths, files) -> tuple[list,int]:
     "The films to report on, each once, and how many paths could not be looked through."
-    from pneumo.bulk import list_files
-    named, bad = (list_files(files), 0) if files else find_files(paths)
+    if not files: named, bad = find_files(paths)
+    else:
+        from pneumo.bulk import list_files
+        named, bad = list_files(files), 0
     return list(dict.fromkeys(named)), bad
 
 def _show(lines) -> None:

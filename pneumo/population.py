@@ -18,7 +18,7 @@ import numpy as np
 from .data import Xrays, checked_images
 from .image import InputError
 from .patients import film_attrs
-from .runtime import features_program, run_batches, session
+from .runtime import features_program, read_tensors, run_batches, session
 
 # %% ../nbs/14_population.ipynb #14popu08
 STATES = ("upright", "on its side", "upside down", "on its side",
@@ -60,10 +60,8 @@ SIZES = (28, 64)  # pixels a side at which images are compared with their popula
 @cache
 def population_file() -> tuple[dict,dict]:  # name → float32 array; and {"data": digest, "population": record}
     "Tensors of the fixed network, and the record of PneumoniaMNIST's training population, from `POPULATION`."
-    from safetensors import safe_open
-    with safe_open(POPULATION, "np") as f:
-        tensors = {k: f.get_tensor(k).astype(np.float32) for k in f.keys()}
-        return tensors, json.loads(f.metadata()["pneumo"])
+    tensors, about = read_tensors(POPULATION)
+    return {k: t.astype(np.float32) for k,t in tensors.items()}, json.loads(about)
 
 @cache
 def _feature_session(size:int): return session(features_program(population_file()[0], size))
