@@ -18,11 +18,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from .data import atomic, locked, need_extra, to_json
-from .embed import Encoder, create_encoder
 from .image import InputError, NETWORK_SIZES, SUFFIXES, find_radiographs, read_radiograph
 from .onnx import chosen_network
-from .report import film_records
-from .search import AnyIndex, file_items, index_vectors, open_index, pixel_digests
 from .trust import assess, prediction_row
 
 # %% ../nbs/38_bulk.ipynb #38bu0008
@@ -257,13 +254,16 @@ def predict_files(
 
 # %% ../nbs/38_bulk.ipynb #38vr0002
 @lru_cache(maxsize=1)
-def _encoder(name): return create_encoder(name)
+def _encoder(name):
+    from pneumo.embed import create_encoder
+    return create_encoder(name)
 
 def encode_files(
     files:list[str],         # names or addresses
     encoder:str,             # a name of `create_encoder`, with its size
 ) -> pd.DataFrame:           # file, vector, sha of the pixels; `error` where it cannot be read
     "Vectors of films, as `pneumo index add` makes them."
+    from pneumo.search import pixel_digests
     made = _encoder(encoder)
     films, errors = _read_all(files, 256 if made.size in NETWORK_SIZES else 100_000)
     if not films: return _in_order({}, errors)
@@ -273,14 +273,15 @@ def encode_files(
 
 def index_files(
     files:list[str],         # names or addresses, each once
-    encoder:Encoder,         # that makes the vectors
+    encoder,                 # an `Encoder`, that makes the vectors
     out:str,                 # folder of the index, or milvus:URI
     kind:str="auto",         # of `make_faiss`
     resume:bool=False,       # go on with the parts that are there
     dask:str=None,           # address of a Dask scheduler; this process when left out
-) -> tuple[AnyIndex,list]:   # the index, and what is wrong with files that were left out
+) -> tuple:                 # the index, and a list of what is wrong with files that were left out
     "An index of many films; raises InputError, and the vectors that are done stay beside it."
     from pneumo.milvus import build_milvus
+    from pneumo.search import file_items, index_vectors
     beside = Path("milvus" if str(out).startswith("milvus:") else out)
     table = beside.with_name(f"{beside.name}.vectors.parquet")
     about = dict(encoder=encoder.name, digest=encoder.digest)
@@ -314,6 +315,8 @@ def report_files(
     size:int=None,           # pixels per side that the network sees; the finest that each film has when left out
 ) -> pd.DataFrame:           # file, and a report as a line of JSON; `error` where it cannot be read
     "Reports on films, as `pneumo report` writes them."
+    from pneumo.report import film_records
+    from pneumo.search import open_index
     films, errors = _read_all(files, side)
     opened = open_index(index) if index or "retrieved" in strategies else None
     records = film_records(films, chosen_network(size=size), opened) if films else []

@@ -70,13 +70,14 @@ def predict(
 def _predict_many(paths, files, out, resume, dask, network, prevalence, point) -> None:
     "Answers of many films in one table."
     from functools import partial
+    from hashlib import sha256
     from pneumo.bulk import list_files, make_table, predict_files, table_column
-    from pneumo.embed import sha
     from pneumo.image import DISCLAIMER
     named, bad = (list_files(files), 0) if files else find_files(paths)
     made_by = {k: str(v) if isinstance(v, Path) else v for k,v in network.items()}
     work = partial(predict_files, **made_by, prevalence=prevalence, point=point)
-    weights = {k: sha(v) for k,v in network.items() if isinstance(v, Path)}   # the very files, not their names
+    def digest(f): return sha256(f.read_bytes()).hexdigest()
+    weights = {k: digest(f) for k,f in network.items() if isinstance(f, Path)}   # the very files, not their names
     made = make_table(named, work, out, made_by | weights | point | dict(prevalence=prevalence), resume, dask)
     unread = sum(e is not None for e in table_column(out, "error"))
     failed = f"; {unread} could not be read: see the column error" if unread else ""

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['PHANTOM_BANNER', 'CLASSES', 'SIZES', 'FILE', 'Xrays', 'checked_images', 'apart', 'atomic', 'locked', 'to_json',
            'save_json', 'read_meta', 'shared_path', 'need_extra', 'is_published', 'read_npz', 'env_file',
-           'find_pneumoniamnist', 'read_folder', 'read_csv', 'load_data', 'class_counts', 'exact_copies',
-           'shortcut_auc']
+           'find_pneumoniamnist', 'read_folder', 'read_csv', 'cache_folder', 'load_data', 'class_counts',
+           'exact_copies', 'shortcut_auc']
 
 # %% ../nbs/02_data.ipynb #0c5ed1c5
-import csv, hashlib, json, math, os, platform, re, sys, warnings
+import csv, hashlib, json, math, os, platform, re, sys, warnings, zipfile, zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
+import numpy as np, PIL
 
 from .image import InputError, find_radiographs, left_out, read_radiograph
 from .patients import film_attrs
@@ -529,11 +529,36 @@ def read_csv(
     return _from_files(files, y, split, str(path), seed, size)
 
 # %% ../nbs/02_data.ipynb #d8e4497b
+_KNOWN = ("side","zone","kind","extent","contrast")     # of each phantom
+
+def cache_folder() -> Path:
+    "Where phantoms and vectors are kept: PNEUMO_CACHE, or ~/.cache/pneumo."
+    given = os.environ.get("PNEUMO_CACHE")
+    return Path(given or Path.home()/".cache"/"pneumo").expanduser()
+
+def _drawn_by() -> str:
+    "A digest of all that decides on the bytes of a phantom."
+    modules = [Path(sys.modules[f"pneumo.{name}"].__file__).read_bytes() for name in ("image", "phantoms")]
+    versions = f"{np.__version__} {PIL.__version__}".encode()
+    return hashlib.sha256(b"".join([*modules, versions])).hexdigest()[:16]
+
+def _phantom_arrays(size:int) -> dict[str,np.ndarray]:
+    "What `phantom_splits` draws in a quarter of a minute, under names such as train_x; kept, unless it is hundreds of MB."
+    f = cache_folder()/f"phantoms{size}-{_drawn_by()}.npz"
+    with suppress(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error), np.load(f, allow_pickle=False) as kept:
+        return dict(kept)
+    drawn = {f"{s}_{k}": p[k] for s,p in phantom_splits(size=size).items() for k in ("x","y","mask",*_KNOWN)}
+    if size > 64: return drawn
+    try:
+        with atomic(f) as tmp: np.savez_compressed(tmp, **drawn)
+    except OSError as e: warnings.warn(f"phantoms are not kept: {e.filename}: {e.strerror}", stacklevel=2)
+    return drawn
+
 def _phantoms(size:int=28) -> dict[str,Xrays]:
     "Phantoms with the counts of the real splits."
-    known = ("side","zone","kind","extent","contrast")
-    def split(name, p): return Xrays(p["x"], p["y"], "phantoms", name, p["mask"], {k: p[k] for k in known})
-    return {s: split(s, p) for s,p in phantom_splits(size=size).items()}
+    a = _phantom_arrays(size)
+    def attrs(s): return {k: a[f"{s}_{k}"] for k in _KNOWN}
+    return {s: Xrays(a[f"{s}_x"], a[f"{s}_y"], "phantoms", s, a[f"{s}_mask"], attrs(s)) for s in _SPLITS}
 
 def _official(fallback:bool, size:int=28) -> dict[str,Xrays]:
     "PneumoniaMNIST; where it cannot be had phantoms, or InputError."

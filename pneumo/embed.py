@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['unit', 'Encoder', 'encoder_name', 'sha', 'state_digest', 'Pixels', 'RandomProjection', 'Features', 'what_it_holds',
-           'OpenClip', 'tiny_open_clip', 'create_encoder', 'shown_encoder', 'cache_folder', 'embed']
+           'OpenClip', 'tiny_open_clip', 'create_encoder', 'shown_encoder', 'embed']
 
 # %% ../nbs/20_embed.ipynb #f644caaa
-import hashlib, json, os, re, warnings
+import hashlib, json, re, warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from .data import atomic, checked_images
+from .data import atomic, cache_folder, checked_images
 from .framing import to_tensor
 from .image import NETWORK_SIZES, InputError
 from .model import WEIGHTS, create_model, load_model, read_header, shipped_weights
@@ -345,12 +345,6 @@ def shown_encoder(
     kind,_,rest = name.partition(":")
     is_path = rest.startswith("/") or rest and Path(rest).is_dir()
     return f"{kind}:{Path(rest).name}" if is_path else name
-
-# %% ../nbs/20_embed.ipynb #05c71bd9
-def cache_folder() -> Path:
-    "Where vectors are kept: PNEUMO_CACHE, or ~/.cache/pneumo."
-    given = os.environ.get("PNEUMO_CACHE")
-    return Path(given or Path.home()/".cache"/"pneumo").expanduser()
 
 # %% ../nbs/20_embed.ipynb #s8e
 def _kept(f:Path, shape:tuple) -> np.ndarray|None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 
-from .data import CLASSES, SIZES, Xrays, atomic, load_data, locked, save_json
-from .embed import Encoder, cache_folder, create_encoder, embed, sha, shown_encoder, unit
+from .data import CLASSES, SIZES, Xrays, atomic, cache_folder, load_data, locked, save_json
+from .embed import Encoder, create_encoder, embed, sha, shown_encoder, unit
 from .image import InputError, read_radiograph
 from .scope import OUT_OF_SCOPE
 
@@ -56,6 +56,7 @@ def _tune_cells(index, kind:str) -> None:
         index.pq.cp.min_points_per_centroid = 1
         index.pq.cp.max_points_per_centroid = 64
         index.pq.cp.niter = 8
+        index.do_polysemous_training = False   # an order of the codes for a filter that is not used (Douze et al., 2016)
 
 def make_faiss(
     vectors:np.ndarray,   # (n, d) float32, rows of length 1

@@ -6,15 +6,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import nbformat, papermill, yaml
+import nbformat, numpy as np, papermill, yaml
 from packaging.utils import canonicalize_name as canonical
 from papermill.exceptions import PapermillExecutionError
 
 import browse, docs, export, faults, fuzz, pages, references
+from pneumo.phantoms import phantoms
 from pneumo.run import is_study
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = Path("runs/check")
+FEW = ROOT/RUNS/"few.npz"  # phantoms of 64 pixels
 TIMEOUT = 600  # seconds for one cell
 
 # Small parameters of the notebooks, beside `out`, which every notebook with a number has. Those of the studies vary
@@ -35,7 +37,7 @@ PARAMETERS = {
     "53_robustness": dict(epochs_plain=1, epochs_lite0=1, size_lite0=32, folds=2, epochs_folds=1, severities="[1, 5]",
                           limit=160, n_boot=50),
     "54_files": dict(films=2, limit=2, seed=1),
-    "56_resolution": dict(data="phantoms", fine=64, sizes="28", chosen=28, seeds="0,1", n_fine=1, n_teachers=2,
+    "56_resolution": dict(data=str(FEW), fine=64, sizes="28", chosen=28, seeds="0,1", n_fine=1, n_teachers=2,
                           epochs=1, epochs_alone=1, passes=1, crop=.3, zoom=.2, shift=.1, limit=256, n_boot=20),
     "57_scale": dict(films=4, side=96, commands="predict,index", vectors="1000,2000", dim=16, shared=20,
                      many=40),
@@ -188,6 +190,15 @@ def small(path, out=None):
     return {"out": out or f"{from_root}{RUNS}/{path.stem}", **PARAMETERS.get(path.stem, {})}
 
 
+def draw_few():
+    "Write a small data set of phantoms, of more pixels than the benchmark's, to `FEW`."
+    arrays = {}
+    for split, n in dict(train=256, val=160, test=120).items():
+        drawn = phantoms(n, seed=n, prevalence=.6, scale=1, size=64)
+        arrays |= {f"{split}_images": drawn["x"], f"{split}_labels": drawn["y"][:, None]}
+    np.savez(FEW, **arrays)
+
+
 def execute(path):
     "Run one notebook as papermill users do, with small parameters that must reach it."
     parameters = small(path)
@@ -252,7 +263,6 @@ def readme_commands():
 def readme(python):
     "Every command of the README, in its order, by the wheel alone, in a folder that holds an X-ray and a folder of two."
     from PIL import Image
-    from pneumo.phantoms import phantoms
     commands = readme_commands()
     with tempfile.TemporaryDirectory() as folder:
         env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PNEUMO_CACHE": f"{folder}/cache"}
@@ -381,6 +391,7 @@ def main(names):
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"  # two notebooks share the cores
     RUNS.mkdir(parents=True, exist_ok=True)
+    draw_few()
     count = dict.fromkeys(("ok", "FAIL", "skip"), 0)
     for name, seconds, problem in run_checks(names):
         verdict = "skip" if seconds is None else "FAIL" if problem else "ok"
