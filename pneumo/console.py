@@ -138,7 +138,9 @@ def _interruptible(f, kept:str):
         before = signal.signal(signal.SIGINT, interrupted)
         try: return f(*args, **kw)
         except KeyboardInterrupt: _end(kept)
-        finally: signal.signal(signal.SIGINT, before)
+        finally:
+            if signal.getsignal(signal.SIGINT)==signal.SIG_IGN: _end(kept)   # a library took the interrupt for itself
+            signal.signal(signal.SIGINT, before)
     return run
 
 def command(
