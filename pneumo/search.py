@@ -47,7 +47,7 @@ def _parts(d:int) -> int:
 def _tune_cells(index, kind:str) -> None:
     "How many cells a search looks into, and how the centroids are learnt."
     cells = index.nlist
-    index.nprobe = max(1, min(cells, round(13.5*cells**(1/3))))   # a recall@10 of 0.95 and more, see the study
+    index.nprobe = max(1, min(cells, round(13.5*cells**(1/3))))   # a recall@10 of about 0.95, see the study
     index.cp.min_points_per_centroid = 1
     index.cp.max_points_per_centroid = 39
     index.cp.niter = 5
