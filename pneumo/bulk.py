@@ -278,7 +278,7 @@ def index_files(
     kind:str="auto",         # of `make_faiss`
     resume:bool=False,       # go on with the parts that are there
     dask:str=None,           # address of a Dask scheduler; this process when left out
-) -> tuple:                 # the index, and a list of what is wrong with files that were left out
+) -> tuple:                  # the index, and a list of what is wrong with files that were left out
     "An index of many films; raises InputError, and the vectors that are done stay beside it."
     from pneumo.milvus import build_milvus
     from pneumo.search import file_items, index_vectors

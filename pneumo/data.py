@@ -537,13 +537,13 @@ def cache_folder() -> Path:
     return Path(given or Path.home()/".cache"/"pneumo").expanduser()
 
 def _drawn_by() -> str:
-    "A digest of all that decides on the bytes of a phantom."
+    "A digest of all that decides on what is kept of a phantom."
     modules = [Path(sys.modules[f"pneumo.{name}"].__file__).read_bytes() for name in ("image", "phantoms")]
-    versions = f"{np.__version__} {PIL.__version__}".encode()
+    versions = f"{np.__version__} {PIL.__version__} {_KNOWN}".encode()
     return hashlib.sha256(b"".join([*modules, versions])).hexdigest()[:16]
 
 def _phantom_arrays(size:int) -> dict[str,np.ndarray]:
-    "What `phantom_splits` draws in a quarter of a minute, under names such as train_x; kept, unless it is hundreds of MB."
+    "What `phantom_splits` draws in a quarter of a minute, by names such as train_x; kept unless hundreds of MB."
     f = cache_folder()/f"phantoms{size}-{_drawn_by()}.npz"
     with suppress(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error), np.load(f, allow_pickle=False) as kept:
         return dict(kept)

@@ -379,6 +379,7 @@ def run_checks(names):
         jobs.append(("faults", injected, [("kills", "predict"), ("pairs", "index add")]))
     if wanted("fuzz"): jobs.insert(0, ("fuzz", damaged_files, DAMAGED*10 if names else DAMAGED))
     if wanted("site"): jobs.insert(0, ("site", site))
+    if any("56_resolution" in name for name, *_ in jobs): draw_few()
     with ProcessPoolExecutor(2) as pool:
         for job in as_completed([pool.submit(attempt, *job) for job in jobs]): yield job.result()
     if wanted("browser"): yield attempt("browser", browser)
@@ -391,7 +392,6 @@ def main(names):
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"  # two notebooks share the cores
     RUNS.mkdir(parents=True, exist_ok=True)
-    draw_few()
     count = dict.fromkeys(("ok", "FAIL", "skip"), 0)
     for name, seconds, problem in run_checks(names):
         verdict = "skip" if seconds is None else "FAIL" if problem else "ok"
